@@ -1,0 +1,292 @@
+"""What the analyzer measures and says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from ouroscope.records.artifacts import ArtifactRef
+from ouroscope.records.checks import Problems
+from ouroscope.records.documents import View
+
+
+class Family(Enum):
+    """Metrics that see the same side of collapse; each family votes once."""
+
+    TEXT = "TEXT"
+    NETWORK = "NETWORK"
+    MODEL = "MODEL"
+    EMBEDDING = "EMBEDDING"
+
+
+class Direction(Enum):
+    """Which way a metric moves under collapse."""
+
+    RISING = "RISING"
+    FALLING = "FALLING"
+    NONE = "NONE"
+
+
+class Verdict(Enum):
+    """What one comparison, or a sequence of them, says."""
+
+    STABLE = "STABLE"
+    WARNING = "WARNING"
+    COLLAPSE = "COLLAPSE"
+    INSUFFICIENT_DATA = "INSUFFICIENT_DATA"
+
+
+class VerdictReason(Enum):
+    """Why a verdict was given."""
+
+    WITHIN_MARGIN = "WITHIN_MARGIN"
+    BEYOND_MARGIN = "BEYOND_MARGIN"
+    BEYOND_FAR_BOUND = "BEYOND_FAR_BOUND"
+    PERSISTENT = "PERSISTENT"
+    TOO_FEW_CLUSTERS = "TOO_FEW_CLUSTERS"
+    TOO_FEW_TOKENS = "TOO_FEW_TOKENS"
+    TOO_WIDE = "TOO_WIDE"
+    BASELINE_DOES_NOT_COVER_DOMAIN = "BASELINE_DOES_NOT_COVER_DOMAIN"
+    NOTHING_COMPARABLE = "NOTHING_COMPARABLE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricInfo:
+    """Catalogue entry of a metric."""
+
+    id: str
+    family: Family
+    unit: str
+    """`ratio`, `nats`, `tokens`, `words`, `documents`, `1` (pure number), ..."""
+    direction: Direction
+    headline: bool = False
+    """Whether it votes for its family."""
+    summary: str = ""
+    """First line of its data sheet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricValue:
+    """One measured value with its 95 % interval; undefined is said, never dressed up as 0."""
+
+    id: str
+    value: float | None = None
+    lower: float | None = None
+    """Lower end of the 95 % interval; None where no interval is known."""
+    upper: float | None = None
+    replicates: tuple[float, ...] = ()
+    """Delete-one-group jackknife replicates, in the order of the groups; empty where no interval is known."""
+    undefined_because: str | None = None
+
+    def __post_init__(self) -> None:
+        problems = Problems(f"value of {self.id}")
+        problems.check((self.value is None) == (self.undefined_because is not None), "value", "needs a value or a reason")
+        problems.raise_any()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """All text and network metrics at one token budget."""
+
+    budget: int
+    """Tokens in every replicate."""
+    clusters: int
+    """Independent clusters in the sample."""
+    metrics: tuple[MetricValue, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """Counts between edges; `len(edges) == len(counts) + 1`."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concept:
+    """A node of a drawn network."""
+
+    label: str
+    strength: float
+    """Sum of the weights of its edges."""
+    degree: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relation:
+    """An edge of a drawn network, between positions in its list of concepts."""
+
+    source: int
+    target: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkDrawing:
+    """The most central concepts of a semantic network and the relations among them."""
+
+    construction: str
+    """`cooccurrence` or `syntactic`."""
+    concepts: tuple[Concept, ...]
+    relations: tuple[Relation, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A metric that was not measured, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything measured of one corpus, one model, or both."""
+
+    report: ArtifactRef | None = None
+    """Where it is stored; None for a report that was not published."""
+    analyzer_version: str
+    view: View = View.WHOLE
+    documents: int = 0
+    tokens: int = 0
+    """Word tokens of the whole corpus, not only of the sample."""
+    clusters: int = 0
+    prompts: int = 0
+    """Next-token records that the model metrics rest on."""
+    rungs: tuple[Rung, ...] = ()
+    """In rising order of budget. A corpus under the smallest rung has one rung at the budget it reaches."""
+    model_metrics: tuple[MetricValue, ...] = ()
+    top1_histogram: Histogram | None = None
+    """How often the most probable next token had which probability."""
+    drawing: NetworkDrawing | None = None
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def metrics(self) -> tuple[MetricValue, ...]:
+        """Return the values of the largest rung, then those of the model."""
+        return (self.rungs[-1].metrics if self.rungs else ()) + self.model_metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalyzeCorpus:
+    """Measure a stored corpus, stored predictions, or both."""
+
+    corpus: ArtifactRef | None = None
+    predictions: ArtifactRef | None = None
+    base_predictions: ArtifactRef | None = None
+    """Scores of the same documents under generation 0, for base_perplexity_of_synthetic."""
+    view: View = View.WHOLE
+    metrics: tuple[str, ...] = ()
+    """Ids of the metrics wanted; empty means all. What nobody asked for is not computed."""
+    drawn_concepts: int = 0
+    """Concepts in the drawing of the network; 0 draws none."""
+
+    def __post_init__(self) -> None:
+        problems = Problems("analysis")
+        problems.check(self.corpus is not None or self.predictions is not None, "corpus", "give a corpus or predictions")
+        problems.check(0 <= self.drawn_concepts <= 500, "drawn_concepts", "must be in [0, 500]")
+        problems.raise_any()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """When a difference matters. Effects are in units of the spread between human sources."""
+
+    margin: float = 1.0
+    """Effects below it are within the human band."""
+    far_bound: float = 4.0
+    """One comparison alone says COLLAPSE only beyond this; no human control reached it."""
+    persistence: int = 3
+    """Consecutive generations beyond the margin that mean COLLAPSE."""
+    confidence: float = 0.95
+    max_novel_token_share: float = 0.14
+    """Shift guard: above it the baseline does not cover the domain of the candidate."""
+
+    def __post_init__(self) -> None:
+        problems = Problems("policy")
+        problems.check(self.margin > 0, "margin", "must be above 0")
+        problems.check(self.far_bound > self.margin, "far_bound", "must be above margin")
+        problems.check(self.persistence >= 1, "persistence", "must be at least 1")
+        problems.check(0.5 <= self.confidence < 1, "confidence", "must be in [0.5, 1)")
+        problems.check(0 < self.max_novel_token_share <= 1, "max_novel_token_share", "must be in (0, 1]")
+        problems.raise_any()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricEffect:
+    """How far one metric moved, in units of human spread; positive is towards collapse."""
+
+    id: str
+    baseline: float | None = None
+    candidate: float | None = None
+    effect: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    undefined_because: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilyEffect:
+    """Mean effect of the headline metrics of one family."""
+
+    family: Family
+    effect: float
+    lower: float
+    upper: float
+    p_value: float
+    """One-sided, against an effect within the margin; adjusted by Holm over the families."""
+    metrics: tuple[str, ...]
+    """Headline metrics that were measured on both sides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastEffects:
+    """Family effects of an earlier generation of the same sequence."""
+
+    generation: int
+    families: tuple[FamilyEffect, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compare:
+    """Compare a candidate report with a baseline; a history turns it into a verdict on a sequence."""
+
+    baseline: ArtifactRef
+    """A report or a frozen baseline."""
+    candidate: ArtifactRef
+    """A report."""
+    policy: Policy = Policy()
+    history: tuple[PastEffects, ...] = ()
+    """Earlier generations in rising order, without the candidate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What the analyzer says of a candidate beside a baseline."""
+
+    verdict: Verdict
+    reason: VerdictReason
+    sentence: str
+    """The verdict in words, with the figures it rests on."""
+    budget: int = 0
+    """Rung that both sides reach; 0 where only the model was compared."""
+    novel_token_share: float | None = None
+    """Share of candidate tokens whose type the baseline never saw, in [0, 1]."""
+    families: tuple[FamilyEffect, ...] = ()
+    metrics: tuple[MetricEffect, ...] = ()
+    """In falling order of evidence."""
+    policy: Policy = Policy()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineInfo:
+    """A frozen baseline: numbers under a name, without anybody's text."""
+
+    name: str
+    """`baselines/{baseline}`."""
+    baseline: ArtifactRef
+    analyzer_version: str
+    documents: int = 0
+    tokens: int = 0
+    clusters: int = 0

@@ -1,0 +1,168 @@
+"""What the generator is asked and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from ouroscope.records.artifacts import ArtifactRef
+from ouroscope.records.checks import Problems
+
+
+class Capability(Enum):
+    """What a backend can do with a model."""
+
+    GENERATE = "GENERATE"
+    SCORE = "SCORE"
+    REPRODUCIBLE = "REPRODUCIBLE"
+    """The same request gives the same text on the same machine."""
+
+
+class PromptUnit(Enum):
+    """How the length of a prompt is counted."""
+
+    TOKENS = "TOKENS"
+    WORDS = "WORDS"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """A model in the store and what the generator can do with it."""
+
+    model: ArtifactRef
+    source: str
+    """What the caller named: an embedded model, a directory, a Hugging Face id."""
+    parameters: int
+    context_tokens: int
+    vocabulary: int
+    capabilities: tuple[Capability, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowSpec:
+    """How human documents are cut into windows that serve as prompts, as human training text and as human reference."""
+
+    document_tokens: int
+    """Tokens of a whole window, at least 2."""
+    prefix_tokens: int
+    """Tokens of it that are the real prefix, in [1, document_tokens)."""
+    count: int
+    """Windows to take, at least 1."""
+    offset: int = 0
+    """Windows to leave out first, in the order keyed by `seed`: slices with different offsets are disjoint."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        problems = Problems("window")
+        problems.check(self.document_tokens >= 2, "document_tokens", "must be at least 2")
+        problems.check(1 <= self.prefix_tokens < self.document_tokens, "prefix_tokens", "must be in [1, document_tokens)")
+        problems.check(self.count >= 1, "count", "must be at least 1")
+        problems.check(self.offset >= 0, "offset", "must be 0 or more")
+        problems.raise_any()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingSpec:
+    """How text is drawn from a model. The defaults are those of the published loop: the library's own."""
+
+    temperature: float = 1.0
+    """In [0, 10]; 0 is greedy."""
+    top_k: int = 50
+    """Tokens kept before drawing; 0 keeps all."""
+    top_p: float = 1.0
+    """Probability mass kept, in (0, 1]."""
+    min_new_tokens: int = 1
+    max_new_tokens: int = 48
+    seed: int = 0
+    batch_size: int = 0
+    """Documents decoded together; 0 lets the backend choose from the machine, before the digest is taken."""
+
+    def __post_init__(self) -> None:
+        problems = Problems("sampling")
+        problems.check(0 <= self.temperature <= 10, "temperature", f"must be in [0, 10], got {self.temperature}")
+        problems.check(self.top_k >= 0, "top_k", f"must be 0 (all) or more, got {self.top_k}")
+        problems.check(0 < self.top_p <= 1, "top_p", f"must be in (0, 1], got {self.top_p}")
+        problems.check(self.max_new_tokens >= 1, "max_new_tokens", "must be at least 1")
+        problems.check(0 <= self.min_new_tokens <= self.max_new_tokens, "min_new_tokens", "must be in [0, max_new_tokens]")
+        problems.check(self.batch_size >= 0, "batch_size", "must be 0 (automatic) or more")
+        problems.raise_any()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparePrompts:
+    """Cut a human corpus into windows with the tokenizer of `model`."""
+
+    model: ArtifactRef
+    corpus: ArtifactRef
+    window: WindowSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generate:
+    """Let `model` continue the real prefix of every document of `prompts`."""
+
+    model: ArtifactRef
+    prompts: ArtifactRef
+    sampling: SamplingSpec
+    generation: int = 0
+    """Generation of the model, written into the provenance of the documents."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """A corpus that a model wrote, or windows of a human corpus."""
+
+    corpus: ArtifactRef
+    documents: int
+    tokens: int
+    """Tokens of the model that were drawn (of whole windows, for human text)."""
+    batch_size: int = 0
+    """Batch size really used, after any reduction for lack of memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """Ask a model for its probabilities; each corpus is optional, at least one is given."""
+
+    model: ArtifactRef
+    prompts: ArtifactRef | None = None
+    """Human documents whose beginnings are prompts for next-token records."""
+    prompt_length: int = 32
+    """Length of each prompt in `prompt_unit`; a shorter document is left out."""
+    prompt_unit: PromptUnit = PromptUnit.TOKENS
+    top_n: int = 100
+    """Probabilities kept per next-token record, in [1, 1000]."""
+    heldout: ArtifactRef | None = None
+    """Human documents that nobody trained on, for held-out perplexity; scored whole."""
+    documents: ArtifactRef | None = None
+    """Documents scored from the end of their real prefix, for surplexity."""
+    unigram_corpus: ArtifactRef | None = None
+    """Human text on which a unigram model is fitted, to say how good `model` is on `heldout`."""
+    max_tokens: int = 256
+    """Tokens of each text that are scored at most."""
+    last_n: int = 32
+    """Tokens at the end of each held-out document that count for last-n accuracy."""
+    batch_size: int = 0
+
+    def __post_init__(self) -> None:
+        problems = Problems("score")
+        problems.check(any((self.prompts, self.heldout, self.documents)), "prompts", "give prompts, heldout or documents")
+        problems.check(self.prompt_length >= 1, "prompt_length", "must be at least 1")
+        problems.check(1 <= self.top_n <= 1000, "top_n", "must be in [1, 1000]")
+        problems.check(self.max_tokens >= 2, "max_tokens", "must be at least 2")
+        problems.check(self.last_n >= 1, "last_n", "must be at least 1")
+        problems.raise_any()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """Where the probabilities lie, and how good the model is beside two trivial ones."""
+
+    predictions: ArtifactRef
+    prompts: int
+    texts: int
+    tokens: int
+    unigram_perplexity: float | None = None
+    """Perplexity per token of an add-one smoothed unigram model on the same held-out tokens."""
+    uniform_perplexity: float | None = None
+    """Size of the vocabulary."""

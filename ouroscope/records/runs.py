@@ -1,0 +1,250 @@
+"""What a run is told to do, and what becomes of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from ouroscope.records.analysis import Comparison, Policy, Verdict
+from ouroscope.records.artifacts import ArtifactRef
+from ouroscope.records.checks import Problems
+from ouroscope.records.generation import PromptUnit, SamplingSpec
+from ouroscope.records.training import Recipe
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def is_name(text: str) -> bool:
+    """Return whether `text` can name a run, an arm or a monitor: lower-case letters, digits, hyphens, at most 63."""
+    return _NAME.fullmatch(text) is not None
+
+
+class PromptSelection(Enum):
+    """Whether every generation sees new prompts or the same ones."""
+
+    FRESH = "FRESH"
+    FIXED = "FIXED"
+
+
+class Start(Enum):
+    """From which weights a generation is fine-tuned."""
+
+    SEQUENTIAL = "SEQUENTIAL"
+    BASE = "BASE"
+
+
+class RunState(Enum):
+    """Life of a run, an arm and a generation."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def ended(self) -> bool:
+        """Return whether nothing more will happen by itself."""
+        return self in {RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmSpec:
+    """One way of choosing what to train on."""
+
+    name: str
+    protocol: str
+    """Id of a protocol: `replace`, `human`, `accumulate`."""
+    real_share: float = 0.25
+    """Share of every document that is real prefix, in (0, 1)."""
+    control: str | None = None
+    """Arm it is compared with at the same generation; None picks the human arm of the same real_share, and without
+    one the arm's own generation 0."""
+
+    def __post_init__(self) -> None:
+        problems = Problems(f"arm {self.name!r}")
+        problems.check(is_name(self.name), "name", "use lower-case letters, digits and hyphens, at most 63")
+        problems.check(0 < self.real_share < 1, "real_share", f"must be in (0, 1), got {self.real_share}")
+        problems.raise_any()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSpec:
+    """How the model of each generation is examined, on text that nobody trains on."""
+
+    prompts: int = 300
+    """Held-out documents whose beginnings are prompts for next-token records."""
+    prompt_length: int = 32
+    prompt_unit: PromptUnit = PromptUnit.TOKENS
+    heldout_documents: int = 300
+    """Held-out documents for perplexity."""
+    max_tokens: int = 256
+    last_n: int = 32
+    samples: int = 6
+    """Fixed held-out prompts whose continuation is shown side by side in the report."""
+
+    def __post_init__(self) -> None:
+        problems = Problems("evaluation")
+        problems.check(self.prompts >= 20, "prompts", "must be at least 20, for an interval")
+        problems.check(self.heldout_documents >= 20, "heldout_documents", "must be at least 20, for an interval")
+        problems.check(self.prompt_length >= 1, "prompt_length", "must be at least 1")
+        problems.check(0 <= self.samples <= 100, "samples", "must be in [0, 100]")
+        problems.raise_any()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSpec:
+    """Where human text comes from."""
+
+    source: str = "embedded"
+    """`embedded`, or a path that the coordinator can read."""
+    text_field: str = "text"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """One experiment: arms that differ in their protocol and in nothing else."""
+
+    name: str
+    arms: tuple[ArmSpec, ...]
+    dataset: DatasetSpec = field(default_factory=DatasetSpec)
+    model: str = "ouro-tiny"
+    """An embedded model, a directory, or a Hugging Face id."""
+    generations: int = 5
+    """Times that a model is fine-tuned; generation 0 is the untouched base model."""
+    seeds: int = 1
+    """Independent repetitions; their seeds are derived and never collide."""
+    seed: int = 0
+    """Root from which every seed of the run is derived."""
+    documents: int = 800
+    """Documents per generation."""
+    document_tokens: int = 64
+    """Tokens of each document, real prefix and continuation together."""
+    prompt_selection: PromptSelection = PromptSelection.FRESH
+    start: Start = Start.SEQUENTIAL
+    sampling: SamplingSpec = field(default_factory=SamplingSpec)
+    """`min_new_tokens`, `max_new_tokens` and `seed` are set by the run."""
+    recipe: Recipe = field(default_factory=Recipe)
+    """`seed` is set by the run."""
+    evaluation: EvaluationSpec = field(default_factory=EvaluationSpec)
+    policy: Policy = field(default_factory=Policy)
+
+    def __post_init__(self) -> None:
+        problems = Problems("run specification")
+        names = [arm.name for arm in self.arms]
+        problems.check(is_name(self.name), "name", "use lower-case letters, digits and hyphens, at most 63")
+        problems.check(bool(self.arms), "arms", "give at least one arm")
+        problems.check(len(set(names)) == len(names), "arms", "two arms have the same name")
+        problems.check(self.generations >= 1, "generations", "must be at least 1")
+        problems.check(1 <= self.seeds <= 100, "seeds", "must be in [1, 100]")
+        problems.check(self.documents >= 20, "documents", "must be at least 20, for an interval")
+        problems.check(self.document_tokens >= 4, "document_tokens", "must be at least 4")
+        for arm in self.arms:
+            self._check_arm(problems, arm, names)
+        problems.raise_any()
+
+    def _check_arm(self, problems: Problems, arm: ArmSpec, names: list[str]) -> None:
+        prefix = round(arm.real_share * self.document_tokens)
+        fits = 1 <= prefix < self.document_tokens
+        known = arm.control is None or (arm.control in names and arm.control != arm.name)
+        problems.check(fits, f"arms.{arm.name}.real_share", "leaves no prefix or no continuation of document_tokens")
+        problems.check(known, f"arms.{arm.name}.control", f"{arm.control!r} is not another arm of this run")
+
+    def prefix_tokens(self, arm: ArmSpec) -> int:
+        """Return how many tokens of each document are real in `arm`."""
+        return round(arm.real_share * self.document_tokens)
+
+    def control_of(self, arm: ArmSpec) -> ArmSpec | None:
+        """Return the arm that `arm` is compared with at the same generation, or None for its own generation 0."""
+        if arm.protocol == "human" and arm.control is None:
+            return None
+        humans = [a for a in self.arms if a.protocol == "human" and a.real_share == arm.real_share]
+        named = [a for a in self.arms if a.name == arm.control]
+        return next(iter(named or [a for a in humans if a.name != arm.name]), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTime:
+    """Wall time of one stage of a generation. Never part of a digest."""
+
+    stage: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One turn of the loop in one arm and seed."""
+
+    name: str
+    """`runs/{run}/arms/{arm}/seeds/{seed}/generations/{n}`."""
+    number: int
+    state: RunState = RunState.PENDING
+    model: ArtifactRef | None = None
+    corpus: ArtifactRef | None = None
+    """What the model wrote."""
+    human: ArtifactRef | None = None
+    """Windows of human text with the same prefixes: the real continuation."""
+    samples: ArtifactRef | None = None
+    """Continuations of the fixed held-out prompts."""
+    predictions: ArtifactRef | None = None
+    report: ArtifactRef | None = None
+    human_report: ArtifactRef | None = None
+    comparison: Comparison | None = None
+    """Against the control arm at the same generation."""
+    human_gap: Comparison | None = None
+    """Against the real continuation of the same prompts, as a second view."""
+    training: tuple[ArtifactRef, ...] = ()
+    """What the next model was trained on; empty at the last generation."""
+    stages: tuple[StageTime, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmVerdict:
+    """Verdict of an arm over its seeds."""
+
+    arm: str
+    verdict: Verdict
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run as the coordinator keeps it."""
+
+    name: str
+    """`runs/{run}`."""
+    spec: RunSpec
+    state: RunState
+    create_time: datetime
+    update_time: datetime
+    error: str | None = None
+    """What went wrong and what to do, for a failed run."""
+    verdicts: tuple[ArmVerdict, ...] = ()
+    generations_done: int = 0
+    generations_total: int = 0
+    base_perplexity: float | None = None
+    """Held-out perplexity per token of generation 0."""
+    unigram_perplexity: float | None = None
+    uniform_perplexity: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvent:
+    """Something that happened in a run, for those who watch it."""
+
+    run: str
+    time: datetime
+    state: RunState
+    arm: str | None = None
+    seed: int | None = None
+    generation: int | None = None
+    stage: str | None = None
+    done: float = 0.0
+    """Of the stage, in [0, 1]."""
+    run_done: float = 0.0
+    """Of the whole run, in [0, 1]."""
+    seconds_left: float | None = None
+    message: str | None = None
+    finished_generation: Generation | None = None

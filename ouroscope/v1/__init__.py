@@ -1,0 +1,1 @@
+"""GENERATED from proto/ouroscope/v1 by `make proto`."""

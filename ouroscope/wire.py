@@ -1,0 +1,218 @@
+"""Records to messages and back: one codec, one table of pairs.
+
+A record and its message have the same field names; None is an absent field, a tuple a repeated one, an enum the
+message's value without its prefix, a datetime a Timestamp. Because the rule is the same everywhere, a pair is one line in
+`PAIRS`, and a test proves by reflection that no field of any pair is missing on either side.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from enum import Enum
+from functools import cache
+from typing import Any, TypeVar
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from ouroscope.errors import FieldProblem, InvalidRequest
+from ouroscope.records import analysis, artifacts, documents, generation, predictions, progress, runs, training
+from ouroscope.v1 import (
+    analysis_pb2,
+    analyzer_pb2,
+    artifact_pb2,
+    document_pb2,
+    generator_pb2,
+    operation_pb2,
+    prediction_pb2,
+    run_pb2,
+    trainer_pb2,
+)
+
+Record = TypeVar("Record")
+Wire = TypeVar("Wire", bound=Message)
+
+PAIRS: dict[type[Any], type[Message]] = {
+    documents.Document: document_pb2.Document,
+    artifacts.ArtifactRef: artifact_pb2.ArtifactRef,
+    progress.Progress: operation_pb2.Progress,
+    generation.ModelInfo: generator_pb2.ModelInfo,
+    generation.WindowSpec: generator_pb2.WindowSpec,
+    generation.SamplingSpec: generator_pb2.SamplingSpec,
+    generation.PreparePrompts: generator_pb2.PreparePromptsRequest,
+    generation.Generate: generator_pb2.GenerateRequest,
+    generation.Generated: generator_pb2.Generated,
+    generation.Score: generator_pb2.ScoreRequest,
+    generation.Scored: generator_pb2.Scored,
+    predictions.NextToken: prediction_pb2.NextToken,
+    predictions.ScoredText: prediction_pb2.ScoredText,
+    training.LoraSpec: trainer_pb2.LoraSpec,
+    training.Recipe: trainer_pb2.Recipe,
+    training.FineTune: trainer_pb2.FineTuneRequest,
+    training.LossPoint: trainer_pb2.LossPoint,
+    training.FineTuned: trainer_pb2.FineTuned,
+    analysis.MetricInfo: analysis_pb2.MetricInfo,
+    analysis.MetricValue: analysis_pb2.MetricValue,
+    analysis.Rung: analysis_pb2.Rung,
+    analysis.Histogram: analysis_pb2.Histogram,
+    analysis.Concept: analysis_pb2.Concept,
+    analysis.Relation: analysis_pb2.Relation,
+    analysis.NetworkDrawing: analysis_pb2.NetworkDrawing,
+    analysis.LeftOut: analysis_pb2.LeftOut,
+    analysis.Report: analysis_pb2.Report,
+    analysis.AnalyzeCorpus: analyzer_pb2.AnalyzeCorpusRequest,
+    analysis.Policy: analysis_pb2.Policy,
+    analysis.MetricEffect: analysis_pb2.MetricEffect,
+    analysis.FamilyEffect: analysis_pb2.FamilyEffect,
+    analysis.PastEffects: analysis_pb2.PastEffects,
+    analysis.Compare: analyzer_pb2.CompareRequest,
+    analysis.Comparison: analysis_pb2.Comparison,
+    analysis.BaselineInfo: analysis_pb2.BaselineInfo,
+    runs.ArmSpec: run_pb2.ArmSpec,
+    runs.EvaluationSpec: run_pb2.EvaluationSpec,
+    runs.DatasetSpec: run_pb2.DatasetSpec,
+    runs.RunSpec: run_pb2.RunSpec,
+    runs.StageTime: run_pb2.StageTime,
+    runs.Generation: run_pb2.Generation,
+    runs.ArmVerdict: run_pb2.ArmVerdict,
+    runs.Run: run_pb2.Run,
+    runs.RunEvent: run_pb2.RunEvent,
+}
+
+ONLY_ON_THE_WIRE = frozenset({"request_id"})
+"""Fields of requests that belong to the transport, not to the question that is asked."""
+
+
+def to_proto(record: Any) -> Any:
+    """Encode a record as the message that `PAIRS` gives for its class.
+
+    Raises:
+        KeyError: the class is not in `PAIRS`.
+    """
+    message = PAIRS[type(record)]()
+    for field in dataclasses.fields(record):
+        _encode(message, field.name, getattr(record, field.name))
+    return message
+
+
+def from_proto(kind: type[Record], message: Message) -> Record:
+    """Decode `message` into a record of class `kind`; the record's own checks apply.
+
+    An absent field takes the default of the record.
+
+    Raises:
+        InvalidRequest: a required field is absent, or a value is impossible.
+    """
+    given = {}
+    problems = []
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # every kind in PAIRS is a dataclass
+        if _is_given(message, message.DESCRIPTOR.fields_by_name[field.name]):
+            given[field.name] = _decode(_decoder(typing.cast(Any, kind), field.name), getattr(message, field.name))
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            _fill_required(kind, message, field, given, problems)
+    if problems:
+        raise InvalidRequest("; ".join(f"{p.field}: {p.description}" for p in problems), problems)
+    return kind(**given)
+
+
+def many_from_proto(kind: type[Record], messages: Iterable[Message]) -> tuple[Record, ...]:
+    """Decode each of `messages`."""
+    return tuple(from_proto(kind, message) for message in messages)
+
+
+def _fill_required(
+    kind: type[Any], message: Message, field: dataclasses.Field[Any], given: dict[str, Any], problems: list[FieldProblem]
+) -> None:
+    """A scalar that is 0 or empty is not sent: it is given all the same. A missing message or enum is a problem."""
+    descriptor = message.DESCRIPTOR.fields_by_name[field.name]
+    if descriptor.is_repeated:
+        given[field.name] = ()
+    elif descriptor.message_type is None and descriptor.enum_type is None:
+        given[field.name] = getattr(message, field.name)
+    else:
+        problems.append(FieldProblem(field.name, "is required"))
+
+
+def _is_given(message: Message, descriptor: Any) -> bool:
+    if descriptor.is_repeated:
+        return len(getattr(message, descriptor.name)) > 0
+    if descriptor.has_presence:
+        return message.HasField(descriptor.name)
+    # Numbers whose default is not 0 are `optional` in the proto; for the others 0 and "not said" are the same.
+    if descriptor.enum_type is not None or descriptor.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+        return bool(getattr(message, descriptor.name))
+    return True
+
+
+def _encode(message: Message, name: str, value: Any) -> None:
+    if value is None:
+        return
+    descriptor = message.DESCRIPTOR.fields_by_name[name]
+    if isinstance(value, tuple):
+        encoded = [to_proto(item) if dataclasses.is_dataclass(item) else item for item in value]
+        getattr(message, name).extend([_enum_number(descriptor, v) if isinstance(v, Enum) else v for v in encoded])
+    elif isinstance(value, Enum):
+        setattr(message, name, _enum_number(descriptor, value))
+    elif isinstance(value, datetime):
+        getattr(message, name).FromDatetime(value.astimezone(UTC))
+    elif dataclasses.is_dataclass(value):
+        getattr(message, name).CopyFrom(to_proto(value))
+    else:
+        setattr(message, name, value)
+
+
+def _enum_number(descriptor: Any, value: Enum) -> int:
+    kind = descriptor.enum_type
+    return int(kind.values_by_name[f"{_enum_prefix(kind)}{value.name}"].number)
+
+
+def _enum_prefix(kind: Any) -> str:
+    return str(kind.values_by_number[0].name).removesuffix("UNSPECIFIED")
+
+
+Decoder = tuple[str, Any]
+
+
+@cache
+def _decoder(kind: type[Any], name: str) -> Decoder:
+    """Return how the field is read: its shape (one, many) and its element class."""
+    hint = typing.get_type_hints(kind)[name]
+    if typing.get_origin(hint) is types.UnionType:
+        (hint,) = (arm for arm in typing.get_args(hint) if arm is not type(None))
+    if typing.get_origin(hint) is tuple:
+        return "many", typing.get_args(hint)[0]
+    return "one", hint
+
+
+def _decode(decoder: Decoder, value: Any) -> Any:
+    shape, element = decoder
+    if shape == "many":
+        return tuple(_decode_one(element, item) for item in value)
+    return _decode_one(element, value)
+
+
+def _decode_one(element: Any, value: Any) -> Any:
+    if isinstance(element, type) and issubclass(element, Enum):
+        return _enum_member(element, value)
+    if element is datetime:
+        return value.ToDatetime(tzinfo=UTC)
+    if dataclasses.is_dataclass(element):
+        return from_proto(typing.cast(Callable[..., Any], element), value)  # type: ignore[arg-type]  # a class it is
+    return element(value)
+
+
+@cache
+def _members(element: type[Enum]) -> tuple[Enum, ...]:
+    return tuple(element)
+
+
+def _enum_member(element: type[Enum], number: int) -> Enum:
+    """Members stand in the order of the numbers, which start at 1; a test holds both to it."""
+    members = _members(element)
+    if not 1 <= number <= len(members):
+        raise InvalidRequest(f"{number} is not a known {element.__name__}; use a newer version of Ouroscope?")
+    return members[number - 1]

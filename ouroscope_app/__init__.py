@@ -1,0 +1,1 @@
+"""ouroscope_app"""
