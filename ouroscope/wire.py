@@ -79,6 +79,7 @@ PAIRS: dict[type[Any], type[Message]] = {
     runs.StageTime: run_pb2.StageTime,
     runs.Generation: run_pb2.Generation,
     runs.ArmVerdict: run_pb2.ArmVerdict,
+    runs.Arm: run_pb2.Arm,
     runs.Run: run_pb2.Run,
     runs.RunEvent: run_pb2.RunEvent,
 }

@@ -52,14 +52,28 @@ def generate(out: Path) -> None:
     (out / "ouroscope/v1/__init__.py").write_text('"""GENERATED from proto/ouroscope/v1 by `make proto`."""\n')
 
 
+def release(image: Path) -> None:
+    """Write the contract as one image, against which later versions are checked for breaking changes."""
+    files = sorted(str(path.relative_to(SOURCES)) for path in SOURCES.glob("ouroscope/v1/*.proto"))
+    with tempfile.TemporaryDirectory() as includes:
+        assemble_includes(Path(includes))
+        options = [f"-I{SOURCES}", f"-I{includes}", "--include_imports", f"--descriptor_set_out={image}"]
+        status = protoc.main(["protoc", *options, *files])
+    if status:
+        sys.exit(f"protoc failed with status {status}")
+
+
 def main() -> None:
     """Generate into the repository, or elsewhere to look for drift."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=SOURCES.parent, help="root of the generated package")
     parser.add_argument("--includes", type=Path, help="only assemble the include folder here, for buf")
+    parser.add_argument("--release", type=Path, help="write the image of the released contract here")
     arguments = parser.parse_args()
     if arguments.includes:
         assemble_includes(arguments.includes)
+    elif arguments.release:
+        release(arguments.release)
     else:
         generate(arguments.out)
 

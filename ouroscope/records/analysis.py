@@ -200,8 +200,9 @@ class Policy:
     persistence: int = 3
     """Consecutive generations beyond the margin that mean COLLAPSE."""
     confidence: float = 0.95
-    max_novel_token_share: float = 0.14
-    """Shift guard: above it the baseline does not cover the domain of the candidate."""
+    max_novel_token_share: float = 0.03
+    """Shift guard: the baseline does not cover the domain of the candidate if the share of candidate tokens that it never
+    saw exceeds what its own clusters find new in one another by more than this."""
 
     def __post_init__(self) -> None:
         problems = Problems("policy")
@@ -273,6 +274,8 @@ class Comparison:
     """Rung that both sides reach; 0 where only the model was compared."""
     novel_token_share: float | None = None
     """Share of candidate tokens whose type the baseline never saw, in [0, 1]."""
+    expected_novel_token_share: float | None = None
+    """What that share would be for text of the baseline's own sources, in [0, 1]."""
     families: tuple[FamilyEffect, ...] = ()
     metrics: tuple[MetricEffect, ...] = ()
     """In falling order of evidence."""

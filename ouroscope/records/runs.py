@@ -210,6 +210,17 @@ class ArmVerdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One arm of a run."""
+
+    name: str
+    """`runs/{run}/arms/{arm}`."""
+    spec: ArmSpec
+    verdict: ArmVerdict | None = None
+    """None before the first comparison."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A run as the coordinator keeps it."""
 

@@ -546,7 +546,9 @@ class Policy(_message.Message):
     confidence: _builtins.float
     """Confidence of the intervals, in [0.5, 1); default 0.95."""
     max_novel_token_share: _builtins.float
-    """Largest share of candidate tokens of unseen types at which a verdict is given, in (0, 1]; default 0.14."""
+    """A verdict is given while the share of candidate tokens that the baseline never saw exceeds what its own clusters find
+    new in one another by at most this, in (0, 1]; default 0.03.
+    """
     def __init__(
         self,
         *,
@@ -738,6 +740,7 @@ class Comparison(_message.Message):
     FAMILIES_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    EXPECTED_NOVEL_TOKEN_SHARE_FIELD_NUMBER: _builtins.int
     verdict: Global___Verdict.ValueType
     """The verdict."""
     reason: Global___VerdictReason.ValueType
@@ -748,6 +751,8 @@ class Comparison(_message.Message):
     """Token budget that both sides reach; 0 where only models were compared."""
     novel_token_share: _builtins.float
     """Share of candidate tokens of types that the baseline never saw, in [0, 1]; absent without text."""
+    expected_novel_token_share: _builtins.float
+    """What novel_token_share would be for text of the baseline's own sources, in [0, 1]; absent without text."""
     @_builtins.property
     def families(self) -> _containers.RepeatedCompositeFieldContainer[Global___FamilyEffect]:
         """Effects of the families that both sides have."""
@@ -771,13 +776,19 @@ class Comparison(_message.Message):
         families: _abc.Iterable[Global___FamilyEffect] | None = ...,
         metrics: _abc.Iterable[Global___MetricEffect] | None = ...,
         policy: Global___Policy | None = ...,
+        expected_novel_token_share: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_novel_token_share", b"_novel_token_share", "novel_token_share", b"novel_token_share", "policy", b"policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_novel_token_share", b"_expected_novel_token_share", "_novel_token_share", b"_novel_token_share", "expected_novel_token_share", b"expected_novel_token_share", "novel_token_share", b"novel_token_share", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_novel_token_share", b"_novel_token_share", "budget", b"budget", "families", b"families", "metrics", b"metrics", "novel_token_share", b"novel_token_share", "policy", b"policy", "reason", b"reason", "sentence", b"sentence", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_novel_token_share", b"_expected_novel_token_share", "_novel_token_share", b"_novel_token_share", "budget", b"budget", "expected_novel_token_share", b"expected_novel_token_share", "families", b"families", "metrics", b"metrics", "novel_token_share", b"novel_token_share", "policy", b"policy", "reason", b"reason", "sentence", b"sentence", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_novel_token_share: _TypeAlias = _typing.Literal["expected_novel_token_share"]  # noqa: Y015
+    _WhichOneofArgType__expected_novel_token_share: _TypeAlias = _typing.Literal["_expected_novel_token_share", b"_expected_novel_token_share"]  # noqa: Y015
     _WhichOneofReturnType__novel_token_share: _TypeAlias = _typing.Literal["novel_token_share"]  # noqa: Y015
     _WhichOneofArgType__novel_token_share: _TypeAlias = _typing.Literal["_novel_token_share", b"_novel_token_share"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_novel_token_share) -> _WhichOneofReturnType__expected_novel_token_share | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__novel_token_share) -> _WhichOneofReturnType__novel_token_share | None: ...
 
 Global___Comparison: _TypeAlias = Comparison  # noqa: Y015

@@ -1,1 +1,1 @@
-"""services/coordinator"""
+"""Drives the autophagy loop, keeps its history and shows it to Prometheus."""

@@ -1,0 +1,61 @@
+# The two commands of the README are `make run` and `make test`; both make their own .venv.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+SPEC ?= experiments/quickstart.yaml
+# Tests in parallel: one worker per core, at most four (each loads torch).
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n > 4 ? 4 : n )))
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check proto serve bench lint types contracts docs clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Ouroscope needs Python 3.11 or newer; say PYTHON=python3.12 make ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[all]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[all,dev]'
+	@touch $@
+
+install: $(VENV)/.installed ## Make .venv and install every service into it
+
+run: $(VENV)/.installed ## Carry one real experiment from text to verdict (a few minutes, no network, no GPU)
+	$(BIN)/ouroscope run $(SPEC)
+
+serve: $(VENV)/.installed ## Start the four services on this machine and keep them running
+	$(BIN)/ouroscope serve all
+
+test: $(VENV)/.installed-dev check ## Check the code, then run every test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+check: lint types contracts ## Format, lint, types, import contracts
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+contracts: $(VENV)/.installed-dev
+	$(BIN)/lint-imports
+
+proto: $(VENV)/.installed-dev ## Write ouroscope/v1 from proto/ (the only writer of generated code)
+	$(BIN)/python proto/generate.py
+
+docs: $(VENV)/.installed-dev ## Write the generated pages of docs/
+	$(BIN)/python docs/generate.py
+
+bench: $(VENV)/.installed-dev ## Measure speed against named peers (minutes)
+	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+
+clean: ## Remove what make made, but no data
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,23 @@
+"""Clients of the four services: records in, records out, errors of `ouroscope.errors`.
+
+>>> from ouroscope.client import AnalyzerClient, open_channel
+"""
+
+from __future__ import annotations
+
+from ouroscope.client.analyzer import AnalyzerClient
+from ouroscope.client.coordinator import CoordinatorClient
+from ouroscope.client.generator import GeneratorClient
+from ouroscope.client.long_work import OnProgress, Patience
+from ouroscope.client.trainer import TrainerClient
+from ouroscope.rpc.channel import open_channel
+
+__all__ = [
+    "AnalyzerClient",
+    "CoordinatorClient",
+    "GeneratorClient",
+    "OnProgress",
+    "Patience",
+    "TrainerClient",
+    "open_channel",
+]

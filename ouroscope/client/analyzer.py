@@ -1,0 +1,130 @@
+"""Client of the analyzer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
+from typing import Any
+
+import grpc.aio
+
+from ouroscope.client.batches import batches
+from ouroscope.client.calls import call, pages, send_all, stream
+from ouroscope.client.long_work import LongCalls, OnProgress, Patience
+from ouroscope.errors import InvalidRequest
+from ouroscope.records.analysis import AnalyzeCorpus, BaselineInfo, Compare, Comparison, MetricInfo, Report
+from ouroscope.records.artifacts import ArtifactRef
+from ouroscope.records.documents import Document, View
+from ouroscope.records.predictions import NextToken, ScoredText
+from ouroscope.v1 import analyzer_pb2, analyzer_pb2_grpc, document_pb2
+from ouroscope.wire import from_proto, many_from_proto, to_proto
+
+
+class AnalyzerClient:
+    """Asks an analyzer; all methods raise `ouroscope.errors` classes."""
+
+    def __init__(self, channel: grpc.aio.Channel, patience: Patience | None = None) -> None:
+        self._patience = patience or Patience()
+        self._stub = analyzer_pb2_grpc.AnalyzerServiceStub(channel)
+        self._long = LongCalls(channel, self._patience)
+
+    async def analyze(
+        self,
+        documents: Iterable[Document] | AsyncIterable[Document],
+        *,
+        view: View = View.WHOLE,
+        metrics: Sequence[str] = (),
+        drawn_concepts: int = 0,
+    ) -> Report:
+        """Measure documents that the analyzer does not have; they are sent in batches and not kept there."""
+
+        async def messages() -> AsyncGenerator[Any]:
+            yield analyzer_pb2.AnalyzeRequest(options=_options(view, metrics, drawn_concepts))
+            async for batch in batches(documents):
+                yield analyzer_pb2.AnalyzeRequest(documents=batch)
+
+        return from_proto(Report, await send_all(self._stub.Analyze, messages(), self._patience.stream))
+
+    async def analyze_predictions(
+        self,
+        next_tokens: Iterable[NextToken] | AsyncIterable[NextToken] = (),
+        texts: Iterable[ScoredText] | AsyncIterable[ScoredText] = (),
+        *,
+        metrics: Sequence[str] = (),
+    ) -> Report:
+        """Measure what a model expects, from records that the analyzer does not have."""
+
+        async def messages() -> AsyncGenerator[Any]:
+            yield analyzer_pb2.AnalyzePredictionsRequest(options=_options(View.WHOLE, metrics, 0))
+            async for batch in batches(next_tokens):
+                yield analyzer_pb2.AnalyzePredictionsRequest(next_tokens=batch)
+            async for batch in batches(texts):
+                yield analyzer_pb2.AnalyzePredictionsRequest(texts=batch)
+
+        return from_proto(Report, await send_all(self._stub.AnalyzePredictions, messages(), self._patience.stream))
+
+    async def analyze_corpus(self, request: AnalyzeCorpus, on_progress: OnProgress | None = None) -> Report:
+        """Measure a stored corpus, stored predictions, or both."""
+        return await self._long.finish(self._stub.AnalyzeCorpus, to_proto(request), Report, on_progress)
+
+    async def compare(self, request: Compare) -> Comparison:
+        """Compare a report with a baseline; a history turns it into a verdict on a sequence."""
+        return from_proto(Comparison, await call(self._stub.Compare, to_proto(request), self._patience.stream))
+
+    async def create_baseline(self, baseline_id: str, report: ArtifactRef) -> BaselineInfo:
+        """Freeze a report as `baselines/{baseline_id}`."""
+        request = analyzer_pb2.CreateBaselineRequest(baseline_id=baseline_id, report=to_proto(report))
+        return from_proto(BaselineInfo, await call(self._stub.CreateBaseline, request, self._patience.call))
+
+    async def get_baseline(self, name: str) -> BaselineInfo:
+        """Return the baseline of that full name."""
+        request = analyzer_pb2.GetBaselineRequest(name=name)
+        return from_proto(BaselineInfo, await call(self._stub.GetBaseline, request, self._patience.call))
+
+    def list_baselines(self) -> AsyncIterator[BaselineInfo]:
+        """Yield all baselines in order of name."""
+        request = analyzer_pb2.ListBaselinesRequest()
+        return pages(self._stub.ListBaselines, request, "baselines", BaselineInfo, self._patience.call)
+
+    async def delete_baseline(self, name: str) -> None:
+        """Remove a baseline; its name becomes free."""
+        await call(self._stub.DeleteBaseline, analyzer_pb2.DeleteBaselineRequest(name=name), self._patience.call)
+
+    async def export_network(
+        self,
+        corpus: ArtifactRef,
+        *,
+        view: View = View.WHOLE,
+        construction: str = "cooccurrence",
+        network_format: str = "node_link_json",
+        concepts: int = 0,
+    ) -> bytes:
+        """Return the semantic network of a stored corpus as a file: `node_link_json` or `graphml`.
+
+        `concepts` keeps the strongest only; 0 keeps all.
+        """
+        formats = analyzer_pb2.NetworkFormat
+        name = f"NETWORK_FORMAT_{network_format.upper()}"
+        if name not in formats.keys():  # noqa: SIM118  # an enum wrapper, not a mapping
+            raise InvalidRequest(f"{network_format!r} is not a network format; use node_link_json or graphml")
+        request = analyzer_pb2.ExportNetworkRequest(
+            corpus=to_proto(corpus),
+            view=_view(view),
+            construction=construction,
+            format=formats.Value(name),
+            concepts=concepts,
+        )
+        pieces = stream(self._stub.ExportNetwork, request, self._patience.stream)
+        return b"".join([piece.content async for piece in pieces])
+
+    async def list_metrics(self) -> tuple[MetricInfo, ...]:
+        """Return every metric that this analyzer can measure."""
+        answer = await call(self._stub.ListMetrics, analyzer_pb2.ListMetricsRequest(), self._patience.call)
+        return many_from_proto(MetricInfo, answer.metrics)
+
+
+def _options(view: View, metrics: Sequence[str], drawn_concepts: int) -> analyzer_pb2.AnalysisOptions:
+    return analyzer_pb2.AnalysisOptions(view=_view(view), metrics=metrics, drawn_concepts=drawn_concepts)
+
+
+def _view(view: View) -> document_pb2.View.ValueType:
+    return document_pb2.View.Value(f"VIEW_{view.name}")

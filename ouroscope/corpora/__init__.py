@@ -1,0 +1,1 @@
+"""Where human text comes from: the embedded corpus of docstrings, and readers of files and data sets."""

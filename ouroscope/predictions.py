@@ -1,0 +1,59 @@
+"""What a model expects, in the artifact store: next-token records and scored texts. All numbers are kept in float64.
+
+The analyzer reads them without the model; nothing here knows what is computed from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from ouroscope.canonical import digest_of
+from ouroscope.errors import InvalidRequest
+from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
+from ouroscope.records.predictions import NextToken, ScoredText
+from ouroscope.store.artifacts import ArtifactStore
+from ouroscope.store.manifest import Scalar
+from ouroscope.store.sequences import SequenceWriter, read_sequence
+
+_NEXT, _TEXTS = "next-tokens", "texts"
+
+
+def write_predictions(
+    store: ArtifactStore,
+    next_tokens: Iterable[NextToken],
+    texts: Iterable[ScoredText],
+    summary: Mapping[str, Scalar] | Sequence[tuple[str, Scalar]] = (),
+) -> ArtifactRef:
+    """Store what a model expects and return its name; `next_tokens` is used up before `texts` is begun.
+
+    Holds one shard in memory. The name is a digest over all records in their order; `summary` is not part of it.
+
+    Raises:
+        InvalidRequest: there is not one record, or a number is not finite.
+        StorageFull: no room is left; nothing was published.
+    """
+    with store.scratch() as folder:
+        tokens, scored = SequenceWriter(folder, NextToken, _NEXT), SequenceWriter(folder, ScoredText, _TEXTS)
+        tokens.extend(next_tokens)
+        scored.extend(texts)
+        digest = digest_of(tokens.close(), scored.close())
+        if not tokens.records + scored.records:
+            raise InvalidRequest("there are no predictions; give at least one next-token record or scored text")
+        facts = {**dict(summary), "next_tokens": tokens.records, "texts": scored.records}
+        return store.publish(ArtifactKind.PREDICTIONS, digest, {**tokens.files, **scored.files}, facts)
+
+
+def read_next_tokens(store: ArtifactStore, ref: ArtifactRef) -> Iterator[NextToken]:
+    """Yield the next-token records in their order; none if only texts were scored.
+
+    Raises:
+        InvalidRequest: `ref` is not that of predictions.
+        NotFound: there are no such predictions.
+        CorruptArtifact: what is stored is damaged.
+    """
+    return read_sequence(store, ref.expect(ArtifactKind.PREDICTIONS, "predictions"), NextToken, _NEXT)
+
+
+def read_scored_texts(store: ArtifactStore, ref: ArtifactRef) -> Iterator[ScoredText]:
+    """Yield the scored texts in their order; none if only prompts were looked at. Raises as `read_next_tokens`."""
+    return read_sequence(store, ref.expect(ArtifactKind.PREDICTIONS, "predictions"), ScoredText, _TEXTS)

@@ -1,0 +1,1 @@
+"""How the services speak gRPC: servers, channels, and errors on the wire. Knows no domain."""

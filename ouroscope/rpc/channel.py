@@ -1,0 +1,75 @@
+"""Channels to the services: retries, balancing, keepalive and limits in one place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import grpc
+import grpc.aio
+
+MAX_RECEIVED_BYTES = 16 * 1024 * 1024
+"""Largest answer a client accepts; a page of generations with their comparisons is the largest there is."""
+
+CALL_SECONDS = 30.0
+"""Default deadline of a short call."""
+
+_PACKAGE = "ouroscope.v1"
+
+# Only calls that can be made twice: by nature, by the digest of the request, or by its request_id.
+_IDEMPOTENT = {
+    "google.longrunning.Operations": ("GetOperation", "ListOperations", "WaitOperation", "CancelOperation"),
+    f"{_PACKAGE}.GeneratorService": ("ImportModel", "GetModel", "PreparePrompts", "Generate", "Score"),
+    f"{_PACKAGE}.TrainerService": ("FineTune",),
+    f"{_PACKAGE}.AnalyzerService": ("AnalyzeCorpus", "Compare", "GetBaseline", "ListBaselines", "ListMetrics"),
+    f"{_PACKAGE}.CoordinatorService": (
+        "CreateRun",
+        "GetRun",
+        "ListRuns",
+        "CancelRun",
+        "ResumeRun",
+        "GetArm",
+        "ListArms",
+        "GetGeneration",
+        "ListGenerations",
+    ),
+}
+
+
+def service_config() -> str:
+    """Return the service config in JSON: round_robin, and retries of UNAVAILABLE for calls that can be made twice."""
+    names = [{"service": service, "method": method} for service, methods in _IDEMPOTENT.items() for method in methods]
+    retry = {
+        "maxAttempts": 4,
+        "initialBackoff": "0.2s",
+        "maxBackoff": "2s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    return json.dumps(
+        {
+            "loadBalancingConfig": [{"round_robin": {}}],
+            "methodConfig": [{"name": names, "retryPolicy": retry}],
+            # When most calls fail, retries stop: a service that is down is not stormed.
+            "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.5},
+        }
+    )
+
+
+def open_channel(address: str, *, options: Iterable[tuple[str, object]] = ()) -> grpc.aio.Channel:
+    """Open a channel to `host:port` or any gRPC target (`dns:///name:port`); close it, or use it in `async with`.
+
+    Nothing is connected yet, so nothing can fail here.
+    """
+    defaults: dict[str, object] = {
+        "grpc.service_config": service_config(),
+        "grpc.max_receive_message_length": MAX_RECEIVED_BYTES,
+        "grpc.keepalive_time_ms": 60_000,
+        "grpc.keepalive_timeout_ms": 20_000,
+        # A restarted service is found again within seconds; the default waits up to two minutes.
+        "grpc.initial_reconnect_backoff_ms": 200,
+        "grpc.max_reconnect_backoff_ms": 3_000,
+        # Services are in the same machine or cluster; a proxy meant for the outside would swallow the calls.
+        "grpc.enable_http_proxy": 0,
+    }
+    return grpc.aio.insecure_channel(address, options=[*{**defaults, **dict(options)}.items()])

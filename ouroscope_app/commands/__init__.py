@@ -1,0 +1,1 @@
+"""One module per command. A command reads its arguments, calls, and shows; it decides nothing."""

@@ -1,0 +1,137 @@
+"""`ouroscope runs`: look at runs, go on with them, stop them, forget them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ouroscope.canonical import to_plain
+from ouroscope.errors import PreconditionFailed
+from ouroscope.records.analysis import Verdict
+from ouroscope_app.commands.run import conclude
+from ouroscope_app.home import Home
+from ouroscope_app.live import find_live
+from ouroscope_app.output import answers, command, notes, print_json
+from ouroscope_app.watch import STYLE, arm_of, seed_of
+
+app = typer.Typer(help="Look at runs, go on with them, stop them, forget them.", no_args_is_help=True)
+
+NAME = typer.Argument(help="Name of the run, see `ouroscope runs list`.")
+JSON = typer.Option(False, "--json", help="Print one JSON document.")
+
+
+@app.command("list")
+@command
+def list_(json_: bool = JSON) -> None:
+    """List the runs of this data folder, newest first."""
+    from ouroscope_app.history import list_runs
+
+    runs = list_runs(Home.find(os.environ))
+    if json_:
+        print_json({"runs": [to_plain(run) for run in runs]})
+        return
+    if not runs:
+        notes.print("no runs yet; start one with `ouroscope run`")
+        return
+    table = Table("run", "state", "done", "begun (UTC)", "verdicts", box=None, pad_edge=False)
+    for run in runs:
+        said = Text(", ").join(Text(f"{v.arm} ").append_text(_coloured(v.verdict)) for v in run.verdicts)
+        begun = run.create_time.strftime("%Y-%m-%d %H:%M")
+        done = f"{run.generations_done}/{run.generations_total}"
+        table.add_row(run.name.removeprefix("runs/"), run.state.value.lower(), done, begun, said)
+    answers.print(table)
+
+
+@app.command("show")
+@command
+def show(name: str = NAME, json_: bool = JSON) -> None:
+    """Show a run with its generations."""
+    from ouroscope_app.history import find_run, generations_of
+
+    home = Home.find(os.environ)
+    run = find_run(home, name)
+    generations = generations_of(home, run)
+    if json_:
+        print_json({"run": to_plain(run), "generations": [to_plain(generation) for generation in generations]})
+        return
+    answers.print(f"{name}: {run.state.value.lower()}" + (f", {run.error}" if run.error else ""), markup=False)
+    table = Table("arm", "seed", "generation", "state", "verdict", "why", box=None, pad_edge=False)
+    for one in generations:
+        said = one.comparison
+        why = said.reason.value.lower().replace("_", " ") if said else ""
+        place = (arm_of(one), seed_of(one), str(one.number), one.state.value.lower())
+        table.add_row(*place, _coloured(said.verdict) if said else "", why)
+    answers.print(table)
+
+
+@app.command("watch")
+@command
+def watch(name: str = NAME) -> None:
+    """Follow a run that another process drives, until it ends."""
+    from ouroscope_app.history import find_run
+
+    home = Home.find(os.environ)
+    run = find_run(home, name)
+    if run.state.ended:
+        notes.print(f"{name} has ended: {run.state.value.lower()}")
+        return
+    _need_live(home, name)
+    from ouroscope_app.drive import watch_run
+
+    asyncio.run(watch_run(home, run))
+
+
+@app.command("resume")
+@command
+def resume(
+    name: str = NAME,
+    metrics_port: int = typer.Option(0, min=0, max=65535, help="Port of /metrics on 127.0.0.1; 0 takes a free one."),
+    json_: bool = JSON,
+) -> None:
+    """Go on with a run that was killed, stopped, cancelled or failed; what was finished is not done again."""
+    from ouroscope_app.drive import resume_run
+    from ouroscope_app.history import find_run
+
+    home = Home.find(os.environ)
+    conclude(home, asyncio.run(resume_run(home, find_run(home, name), metrics_port)), json_)
+
+
+@app.command("cancel")
+@command
+def cancel(name: str = NAME) -> None:
+    """Stop a run; what was finished stays, and `resume` goes on."""
+    from ouroscope_app.drive import cancel_run
+    from ouroscope_app.history import find_run
+
+    home = Home.find(os.environ)
+    run = find_run(home, name)
+    if run.state.ended:
+        notes.print(f"{name} has ended already: {run.state.value.lower()}")
+        return
+    _need_live(home, name)
+    answers.print(f"{name} {asyncio.run(cancel_run(home, run)).state.value.lower()}")
+
+
+@app.command("delete")
+@command
+def delete(name: str = NAME) -> None:
+    """Forget a run that has ended; its artifacts stay in the store."""
+    from ouroscope_app.drive import delete_run
+    from ouroscope_app.history import find_run
+
+    home = Home.find(os.environ)
+    asyncio.run(delete_run(home, find_run(home, name)))
+    answers.print(f"{name} deleted")
+
+
+def _coloured(verdict: Verdict) -> Text:
+    return Text(verdict.value, STYLE[verdict])
+
+
+def _need_live(home: Home, name: str) -> None:
+    if find_live(home) is None:
+        raise PreconditionFailed(f"nobody is at work on {name}; go on with it by `ouroscope runs resume {name}`")

@@ -1,0 +1,63 @@
+"""`ouroscope serve`: one service, or all four, until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import signal
+from enum import StrEnum
+
+import typer
+
+from ouroscope_app.home import Home
+from ouroscope_app.live import announced
+from ouroscope_app.output import command, notes
+
+
+class Service(StrEnum):
+    """What can be served."""
+
+    GENERATOR = "generator"
+    TRAINER = "trainer"
+    ANALYZER = "analyzer"
+    COORDINATOR = "coordinator"
+    ALL = "all"
+
+
+FIRST_PORT = 50051
+PORTS = {"generator": FIRST_PORT, "trainer": FIRST_PORT + 1, "analyzer": FIRST_PORT + 2, "coordinator": FIRST_PORT + 3}
+METRICS_PORT = 9464
+
+
+@command
+def serve(
+    service: Service = typer.Argument(help="Which service, or `all` four in one process."),
+) -> None:
+    """Serve one service, or all four in one process, until Ctrl-C or SIGTERM; then drain and stop.
+
+    **Each service alone** reads its settings from variables `OURO_<SERVICE>_*` (an unknown one is an error):
+    `OURO_GENERATOR_ADDRESS=0.0.0.0:50051 ouroscope serve generator`. The coordinator is told where the workers are:
+    `OURO_COORDINATOR_GENERATOR=host:50051`, `OURO_COORDINATOR_TRAINER`, `OURO_COORDINATOR_ANALYZER`.
+
+    **`all`** listens on 127.0.0.1: generator 50051, trainer 50052, analyzer 50053, coordinator 50054, metrics 9464.
+    """
+    if service is Service.ALL:
+        asyncio.run(_serve_all(Home.find(os.environ).prepare()))
+        return
+    module = importlib.import_module(f"services.{service.value}.__main__")
+    raise typer.Exit(module.main())
+
+
+async def _serve_all(home: Home) -> None:
+    from ouroscope_app.embedded import embedded_services
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with embedded_services(home, {**PORTS, "metrics": METRICS_PORT}) as addresses:
+        with announced(home, addresses.coordinator, addresses.metrics):
+            notes.print(f"coordinator [bold]{addresses.coordinator}[/], metrics {addresses.metrics}, data {home.path}")
+            await stop.wait()
+            notes.print("draining")

@@ -1,0 +1,86 @@
+"""Drives runs from a terminal: starts the embedded services where nobody serves this home, and shows what happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from rich.markup import escape
+
+from ouroscope.client import CoordinatorClient
+from ouroscope.errors import OuroscopeError
+from ouroscope.records.analysis import Report
+from ouroscope.records.runs import Generation, Run, RunSpec
+from ouroscope_app.embedded import coordinator_client, embedded_services
+from ouroscope_app.home import Home
+from ouroscope_app.live import announced, find_live
+from ouroscope_app.output import notes
+from ouroscope_app.watch import RunView
+from services.analyzer import reports
+
+
+@asynccontextmanager
+async def coordinator_of(home: Home, metrics_port: int = 0) -> AsyncIterator[tuple[CoordinatorClient, str]]:
+    """Connect to the coordinator at work on `home`; start all four services for the time being if there is none.
+
+    Yields the client and the URL of the metrics.
+    """
+    live = find_live(home)
+    if live:
+        async with coordinator_client(live.coordinator) as client:
+            yield client, live.metrics
+        return
+    async with embedded_services(home, {"metrics": metrics_port}) as addresses:
+        with announced(home, addresses.coordinator, addresses.metrics):
+            async with coordinator_client(addresses.coordinator) as client:
+                yield client, addresses.metrics
+
+
+async def start_run(home: Home, spec: RunSpec, run_id: str, metrics_port: int) -> Run:
+    """Start a run and show it until it ends."""
+    async with coordinator_of(home, metrics_port) as (client, metrics):
+        return await _follow(home, client, await client.create_run(spec, run_id or None), metrics)
+
+
+async def resume_run(home: Home, run: Run, metrics_port: int) -> Run:
+    """Go on with a run and show it until it ends."""
+    async with coordinator_of(home, metrics_port) as (client, metrics):
+        return await _follow(home, client, await client.resume_run(run.name), metrics)
+
+
+async def watch_run(home: Home, run: Run) -> Run:
+    """Show a run that another process drives until it ends."""
+    async with coordinator_of(home) as (client, metrics):
+        return await _follow(home, client, run, metrics)
+
+
+async def cancel_run(home: Home, run: Run) -> Run:
+    """Stop a run."""
+    async with coordinator_of(home) as (client, _):
+        return await client.cancel_run(run.name)
+
+
+async def delete_run(home: Home, run: Run) -> None:
+    """Forget a run that has ended."""
+    async with coordinator_of(home) as (client, _):
+        await client.delete_run(run.name)
+
+
+async def _follow(home: Home, client: CoordinatorClient, run: Run, metrics: str) -> Run:
+    name = run.name.removeprefix("runs/")
+    notes.print(f"run [bold]{name}[/]  metrics {metrics}  data {escape(str(home.path))}", soft_wrap=True)
+    try:
+        with RunView(notes, lambda generation: _report(home, generation)) as view:
+            await view.follow(client.watch_run(run.name))
+        return await client.get_run(run.name)
+    except asyncio.CancelledError:
+        notes.print(f"stopped; go on with [bold]ouroscope runs resume {name}[/]", soft_wrap=True)
+        raise
+
+
+def _report(home: Home, generation: Generation) -> Report | None:
+    try:
+        return reports.read(home.store(), generation.report).report if generation.report else None
+    except OuroscopeError:
+        return None

@@ -1,0 +1,68 @@
+"""All four services in one process, on loopback ports of their own: the embedded default.
+
+They are the same gRPC services as elsewhere and talk over real sockets; only the launching differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from ouroscope.client import CoordinatorClient
+from ouroscope.rpc.channel import open_channel
+from ouroscope_app.home import Home
+from services.analyzer import service as analyzer
+from services.coordinator import service as coordinator
+from services.generator import service as generator
+from services.trainer import service as trainer
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the embedded services listen."""
+
+    generator: str
+    trainer: str
+    analyzer: str
+    coordinator: str
+    metrics: str
+    """URL of the Prometheus endpoint."""
+
+
+@asynccontextmanager
+async def embedded_services(home: Home, ports: dict[str, int] | None = None) -> AsyncIterator[Addresses]:
+    """Start the four services and stop them in the opposite order; a port of 0 takes a free one."""
+    ports = ports or {}
+    store = home.store()
+    async with AsyncExitStack() as stack:
+        workers = {}
+        for name, service in (("generator", generator), ("trainer", trainer), ("analyzer", analyzer)):
+            running = await service.start(store, f"{LOOPBACK}:{ports.get(name, 0)}")
+            stack.push_async_callback(running.stop)
+            workers[name] = f"{LOOPBACK}:{running.port}"
+        driver = await coordinator.start(
+            home.path,
+            store,
+            f"{LOOPBACK}:{ports.get('coordinator', 0)}",
+            metrics_address=f"{LOOPBACK}:{ports.get('metrics', 0)}",
+            **workers,
+        )
+        stack.push_async_callback(driver.stop)
+        yield Addresses(
+            **workers,
+            coordinator=f"{LOOPBACK}:{driver.port}",
+            metrics=f"http://{LOOPBACK}:{driver.metrics_port}/metrics",
+        )
+
+
+@asynccontextmanager
+async def coordinator_client(address: str) -> AsyncIterator[CoordinatorClient]:
+    """Connect to a coordinator and close the channel afterwards."""
+    channel = open_channel(address)
+    try:
+        yield CoordinatorClient(channel)
+    finally:
+        await channel.close()

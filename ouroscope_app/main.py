@@ -1,0 +1,48 @@
+"""The command line `ouroscope`: one command per thing a person wants to do."""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+import ouroscope
+from ouroscope.telemetry.logs import configure_logs
+from ouroscope_app.commands import analyze, compare, corpus, models, report, run, runs, serve
+
+app = typer.Typer(
+    name="ouroscope",
+    help="Watch language models that learn from their own output.\n\n"
+    "Start with `ouroscope run`: a real experiment with the embedded model, then a page to look at. "
+    "`ouroscope analyze FILE` measures your own text, `ouroscope compare HUMAN.jsonl OTHER.jsonl` gives a verdict.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.command("analyze")(analyze.analyze)
+app.command("compare")(compare.compare)
+app.command("report")(report.report)
+app.command("serve")(serve.serve)
+app.add_typer(runs.app, name="runs")
+app.add_typer(corpus.app, name="corpus")
+app.add_typer(models.app, name="models")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ouroscope {ouroscope.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    configure_logs(level=os.environ.get("OURO_LOG", "warning"), json=False)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,142 @@
+"""Compares a candidate with a baseline: effects, families, shift guard, verdict. Pure; knows no text and no store.
+
+Everything happens at the largest rung of the ladder that both sides reach (rule 1). Metrics measured on one side only
+are left out. Reports made with other definitions of the metrics are never compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+from ouroscope.errors import FieldProblem, InvalidRequest, Undefined
+from ouroscope.records.analysis import (
+    Comparison,
+    Family,
+    FamilyEffect,
+    MetricEffect,
+    MetricInfo,
+    MetricValue,
+    PastEffects,
+    Policy,
+    Verdict,
+)
+from services.analyzer.catalogue import CATALOGUE
+from services.analyzer.effects import Effect, adjust, by_evidence, family_effect, metric_effect, without_effect
+from services.analyzer.hindrances import Hindrance, other_definitions, silent_families, too_little_text
+from services.analyzer.jackknife import GROUPS
+from services.analyzer.relative import relative_metrics
+from services.analyzer.shift import not_covered, shift_between
+from services.analyzer.side import Side
+from services.analyzer.spread import HumanSpread
+from services.analyzer.verdicts import judge
+
+BY_TEXT = (Family.TEXT, Family.NETWORK, Family.EMBEDDING)
+"""Families that look at the text, rung by rung; where the shift guard closes they do not vote."""
+
+_INFO = {info.id: info for info in CATALOGUE}
+
+
+def compare(
+    baseline: Side,
+    candidate: Side,
+    *,
+    spread: HumanSpread,
+    policy: Policy,
+    history: Sequence[PastEffects] = (),
+) -> Comparison:
+    """Return the verdict on `candidate` beside `baseline`, with the effects it rests on.
+
+    Args:
+        baseline: A report or a frozen baseline.
+        candidate: A report.
+        spread: How far human sources differ, the unit of effects.
+        policy: When a difference matters.
+        history: Family effects of earlier generations of the candidate's sequence, in rising order.
+
+    Raises:
+        InvalidRequest: the history is not in rising order.
+    """
+    _check(history)
+    if hindrance := other_definitions(baseline.report, candidate.report, spread):
+        return _nothing(hindrance, policy)
+    budget = common_budget(baseline, candidate)
+    shift = shift_between(baseline, candidate, budget) if budget else None
+    effects = tuple(_effects(baseline, candidate, budget, spread, policy))
+    shifted = shift is not None and shift.leaves_domain(policy)
+    families = _families(effects, policy, silent=BY_TEXT if shifted else ())
+    hindrances = [*too_little_text(baseline.report, candidate.report, budget), *silent_families(effects, families)]
+    judgement = not_covered(shift) if shift and shifted else judge(families, hindrances, history, policy)
+    return Comparison(
+        verdict=judgement.verdict,
+        reason=judgement.reason,
+        sentence=judgement.sentence,
+        budget=budget,
+        novel_token_share=shift.share if shift else None,
+        expected_novel_token_share=shift.expected if shift else None,
+        families=families,
+        metrics=by_evidence(effects, policy.margin),
+        policy=policy,
+    )
+
+
+def common_budget(baseline: Side, candidate: Side) -> int:
+    """Return the largest rung of the ladder that both sides reach; 0 if there is none."""
+    return max(baseline.budgets & candidate.budgets, default=0)
+
+
+def _check(history: Sequence[PastEffects]) -> None:
+    if any(late.generation <= early.generation for early, late in pairwise(history)):
+        problem = FieldProblem("history", "generations must rise, each given once")
+        raise InvalidRequest(f"the comparison is not valid: {problem.field}: {problem.description}", [problem])
+
+
+def _nothing(hindrance: Hindrance, policy: Policy) -> Comparison:
+    verdict = Verdict.INSUFFICIENT_DATA
+    return Comparison(verdict=verdict, reason=hindrance.reason, sentence=hindrance.sentence, policy=policy)
+
+
+def _families(effects: Sequence[Effect], policy: Policy, silent: Sequence[Family]) -> tuple[FamilyEffect, ...]:
+    found = (family_effect(family, effects, policy) for family in Family if family not in silent)
+    return adjust([effect for effect in found if effect is not None])
+
+
+def _effects(baseline: Side, candidate: Side, budget: int, spread: HumanSpread, policy: Policy) -> Iterator[Effect]:
+    if budget:
+        for info, ours, theirs in _shared(baseline.text_values(budget), candidate.text_values(budget)):
+            yield _effect(info, ours, theirs, budget, spread, policy)
+        for value in relative_metrics(baseline.fingerprints[budget], candidate.fingerprints[budget]):
+            yield _relative_effect(_INFO[value.id], value, budget, spread, policy)
+    for info, ours, theirs in _shared(baseline.model_values, candidate.model_values):
+        yield _effect(info, ours, theirs, 0, spread, policy)
+
+
+def _shared(
+    ours: Mapping[str, MetricValue], theirs: Mapping[str, MetricValue]
+) -> Iterator[tuple[MetricInfo, MetricValue, MetricValue]]:
+    for metric in ours:
+        if metric in theirs and metric in _INFO:
+            yield _INFO[metric], ours[metric], theirs[metric]
+
+
+def _effect(
+    info: MetricInfo, ours: MetricValue, theirs: MetricValue, budget: int, spread: HumanSpread, policy: Policy
+) -> Effect:
+    try:
+        tau = spread.deviation(info.id, budget, ours.value or 0.0)
+    except Undefined as reason:
+        told = MetricEffect(id=info.id, baseline=ours.value, candidate=theirs.value)
+        return without_effect(info, told, str(reason))
+    return metric_effect(info, ours, theirs, tau, policy)
+
+
+def _relative_effect(info: MetricInfo, value: MetricValue, budget: int, spread: HumanSpread, policy: Policy) -> Effect:
+    """Compare with what a second sample of the same human source gives, which stands in for the baseline's value."""
+    if value.value is None:
+        return without_effect(info, MetricEffect(id=info.id), value.undefined_because or "")
+    try:
+        expected = spread.mean(info.id, budget)
+    except Undefined as reason:
+        return without_effect(info, MetricEffect(id=info.id, candidate=value.value), str(reason))
+    human = MetricValue(id=info.id, value=expected, replicates=(expected,) * GROUPS)
+    return _effect(info, human, value, budget, spread, policy)

@@ -1,0 +1,1 @@
+"""Semantic networks: how they are built from words, and what is measured on them."""

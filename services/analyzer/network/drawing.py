@@ -1,0 +1,72 @@
+"""A network for people and other programs: the most central concepts drawn, the whole as GraphML or JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import networkx as nx
+import numpy as np
+
+from ouroscope.records.analysis import Concept, NetworkDrawing, Relation
+from services.analyzer.network.edges import CONSTRUCTION, EdgeTable, Ints
+
+RELATIONS_PER_CONCEPT = 5
+"""A drawing shows the strongest relations, at most so many for each of its concepts."""
+
+
+def drawing(table: EdgeTable, vocabulary: tuple[str, ...], concepts: int) -> NetworkDrawing:
+    """Return the `concepts` strongest nodes and the strongest relations among them; ties go by the alphabet."""
+    chosen = most_central(table, vocabulary, concepts)
+    place = np.full(len(table.nodes_n), -1)
+    place[chosen] = np.arange(len(chosen))
+    inside = np.flatnonzero((place[table.source_E] >= 0) & (place[table.target_E] >= 0))
+    ends = np.sort([place[table.source_E[inside]], place[table.target_E[inside]]], axis=0)
+    strongest = np.lexsort((ends[1], ends[0], -table.weight_E[inside]))[: RELATIONS_PER_CONCEPT * len(chosen)]
+    return NetworkDrawing(
+        construction=CONSTRUCTION,
+        concepts=tuple(
+            Concept(
+                label=vocabulary[table.nodes_n[node]],
+                strength=float(table.strength_n[node]),
+                degree=int(table.degree_n[node]),
+            )
+            for node in chosen
+        ),
+        relations=tuple(
+            Relation(source=int(ends[0, at]), target=int(ends[1, at]), weight=float(table.weight_E[inside[at]]))
+            for at in strongest
+        ),
+    )
+
+
+def most_central(table: EdgeTable, vocabulary: tuple[str, ...], concepts: int) -> Ints:
+    """Return the positions of the strongest nodes, strongest first; ties go by the alphabet."""
+    order = sorted(range(len(table.nodes_n)), key=lambda n: (-table.strength_n[n], vocabulary[table.nodes_n[n]]))
+    return np.array(order[:concepts], dtype=np.int64)
+
+
+def as_networkx(table: EdgeTable, vocabulary: tuple[str, ...], concepts: int = 0) -> nx.Graph:
+    """Return the network with words as nodes and the attribute `weight` on edges; 0 concepts means all."""
+    chosen = most_central(table, vocabulary, concepts or len(table.nodes_n))
+    kept = np.zeros(len(table.nodes_n), dtype=np.bool_)
+    kept[chosen] = True
+    names = [vocabulary[word] for word in table.nodes_n]
+    graph = nx.Graph(construction=CONSTRUCTION)
+    graph.add_nodes_from(names[node] for node in chosen)
+    for edge in np.flatnonzero(kept[table.source_E] & kept[table.target_E]):
+        ends = names[table.source_E[edge]], names[table.target_E[edge]]
+        graph.add_edge(*ends, weight=int(table.weight_E[edge]))
+    return graph
+
+
+def graphml(graph: nx.Graph) -> bytes:
+    """Write `graph` as GraphML in UTF-8."""
+    content = io.BytesIO()
+    nx.write_graphml_xml(graph, content)
+    return content.getvalue()
+
+
+def node_link_json(graph: nx.Graph) -> bytes:
+    """Write `graph` as node-link JSON in UTF-8, the form that `networkx.node_link_graph` reads with edges="edges"."""
+    return json.dumps(nx.node_link_data(graph, edges="edges"), ensure_ascii=False, sort_keys=True).encode()

@@ -1,0 +1,138 @@
+"""One whole network, with what its heavy measures share. The only file that knows NetworKit.
+
+Shapes: n = nodes, E = edges, S = sources of a search, W = 64-bit words of a bit set over sources.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
+from services.analyzer.network.edges import EdgeTable, Ints
+
+EXACT_PATHS = 2_000
+"""Nodes of the giant component up to which every pair of nodes counts for the path length."""
+SAMPLED_SOURCES = 256
+"""Above that, nodes from which paths are measured."""
+_SEED = 20_241
+
+_networkit_settings = threading.Lock()
+# NetworKit's seed and number of threads are global: one measure at a time.
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """An undirected weighted network; edges have source != target and occur once."""
+
+    count: int
+    """n."""
+    source_E: Ints
+    target_E: Ints
+    weight_E: Ints
+
+    @classmethod
+    def of(cls, table: EdgeTable) -> Graph:
+        """Return the network of all groups together."""
+        return cls(len(table.nodes_n), table.source_E, table.target_E, table.weight_E)
+
+    @cached_property
+    def degree_n(self) -> Ints:
+        """Return the number of edges of each node."""
+        return np.bincount(np.concatenate([self.source_E, self.target_E]), minlength=self.count)
+
+    @cached_property
+    def component_n(self) -> npt.NDArray[np.int32]:
+        """Return the number of the component that each node belongs to."""
+        labels: npt.NDArray[np.int32] = connected_components(self._neighbours, directed=False)[1]
+        return labels
+
+    @cached_property
+    def giant(self) -> Ints:
+        """Return the nodes of the largest component, rising; the one with the first node among equals."""
+        return np.flatnonzero(self.component_n == np.argmax(np.bincount(self.component_n)))
+
+    @cached_property
+    def local_clustering_n(self) -> npt.NDArray[np.float64]:
+        """Return the share of each node's pairs of neighbours that are related; 0 below two neighbours."""
+        scores: Any = _run(lambda nk: nk.centrality.LocalClusteringCoefficient(self._networkit(nk), False)).scores()
+        return np.array(scores, dtype=np.float64)
+
+    @cached_property
+    def partition_n(self) -> Ints:
+        """Return the community of each node, by the Louvain method with refinement and a fixed seed."""
+        found: Any = _run(lambda nk: nk.community.PLM(self._networkit(nk), refine=True)).getPartition()
+        return np.unique(np.array(found.getVector(), dtype=np.int64), return_inverse=True)[1].astype(np.int64)
+
+    @cached_property
+    def max_core(self) -> int:
+        """Return the largest k such that some part of the network has only nodes with k neighbours inside it."""
+        return int(_run(lambda nk: nk.centrality.CoreDecomposition(self._networkit(nk))).maxCoreNumber())
+
+    @cached_property
+    def mean_path(self) -> float:
+        """Return the mean number of steps between two nodes of the giant component, which has at least two."""
+        sources = self.giant
+        if len(sources) > EXACT_PATHS:
+            sources = np.sort(np.random.default_rng(_SEED).choice(sources, SAMPLED_SOURCES, replace=False))
+        steps = sum(self._steps_from(sources[start : start + 256]) for start in range(0, len(sources), 256))
+        return steps / (len(sources) * (len(self.giant) - 1))
+
+    def _steps_from(self, sources: Ints) -> int:
+        """Add up the distances from `sources` to all they reach: one breadth-first search for all, a bit for each."""
+        reached_nW = np.zeros((self.count, -(-len(sources) // 64)), dtype=np.uint64)
+        here = np.arange(len(sources))
+        reached_nW[sources, here // 64] |= np.uint64(1) << (here % 64).astype(np.uint64)
+        front_nW, distance, steps = reached_nW.copy(), 0, 0
+        while front_nW.any():
+            distance += 1
+            front_nW = self._spread(front_nW) & ~reached_nW
+            reached_nW |= front_nW
+            steps += distance * int(np.bitwise_count(front_nW).sum())
+        return steps
+
+    def _spread(self, front_nW: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        spread_nW = np.zeros_like(front_nW)
+        joined = self.degree_n > 0
+        # reduceat has no empty segments, so nodes without edges are left out.
+        starts = self._neighbours.indptr[:-1][joined]
+        spread_nW[joined] = np.bitwise_or.reduceat(front_nW[self._neighbours.indices], starts, axis=0)
+        return spread_nW
+
+    @cached_property
+    def _neighbours(self) -> csr_array:
+        rows = np.concatenate([self.source_E, self.target_E])
+        columns = np.concatenate([self.target_E, self.source_E])
+        return csr_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(self.count, self.count))
+
+    def _networkit(self, nk: Any) -> Any:
+        data = (
+            self.weight_E.astype(np.float64),
+            (np.ascontiguousarray(self.source_E), np.ascontiguousarray(self.target_E)),
+        )
+        return nk.GraphFromCoo(data, n=self.count, weighted=True, directed=False)
+
+
+def _run(make: Any) -> Any:
+    """Run a NetworKit algorithm on one thread with the fixed seed, so that it gives the same answer every time."""
+    # Takes seconds where plotting libraries are installed, so it waits until a network is measured.
+    import networkit
+
+    with _networkit_settings:
+        networkit.setNumberOfThreads(1)
+        networkit.setSeed(_SEED, False)
+        algorithm = make(networkit)
+        algorithm.run()
+    return algorithm
+
+
+def graph_of(edges: list[tuple[int, int, int]]) -> Graph:
+    """Return a network given as (node, node, weight) with nodes 0..n-1, for examples and tests."""
+    source, target, weight = np.array(edges, dtype=np.int64).reshape(-1, 3).T
+    return Graph(int(max(source.max(), target.max())) + 1, source, target, weight)

@@ -1,0 +1,100 @@
+"""A sample cut to one token budget: the arrays from which every text and network metric is computed.
+
+Shapes: N = words at this rung, V = vocabulary of the sample, K = jackknife groups (20, or 1 where no interval is
+possible).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from services.analyzer.jackknife import GROUPS
+from services.analyzer.sample import Sample, Words, words_per_group
+
+_WORTH_AN_INTERVAL = 1_000
+# Below the ladder: words at which an even cut is preferred to measuring everything without an interval.
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class RungSample:
+    """Words of one rung. Each group has the same number of words, so every replicate (all groups but one) has too."""
+
+    budget: int
+    """Nominal words of a replicate; of the whole rung where there is no interval."""
+    clusters: int
+    groups: int
+    """K: 20 with replicates, 1 without."""
+    vocabulary: tuple[str, ...]
+    words_N: Words
+    documents_N: Words
+    groups_N: Words
+    lengths_D: Words
+    """Full length of each document that has a word here, in words."""
+    texts: tuple[str, ...]
+    """Normalised text of each document that has a word here."""
+
+    @property
+    def replicated(self) -> bool:
+        """Return whether values get replicates and an interval."""
+        return self.groups > 1
+
+    @cached_property
+    def counts_VK(self) -> Counts:
+        """Return how often each word stands in each group."""
+        cells = self.words_N.astype(np.int64) * self.groups + self.groups_N
+        flat = np.bincount(cells, minlength=len(self.vocabulary) * self.groups)
+        return flat.reshape(len(self.vocabulary), self.groups).astype(np.int64)
+
+    def leave_one_out(self, by_group: npt.ArrayLike) -> Counts:
+        """Return totals without group g for each g, from values by group on the last axis; else the one total."""
+        values = np.asarray(by_group)
+        total: Counts = values.sum(axis=-1, keepdims=True)
+        return total - values if self.replicated else total
+
+
+def ladder(sample: Sample) -> tuple[RungSample, ...]:
+    """Return the rungs that every group of the sample fills, in rising order; one lower rung if it fills none.
+
+    That one lies where the smallest group ends. Where a group is empty or nearly so (fewer than 20 clusters, or one
+    that is far shorter than the rest) it has all words and no replicates. A sample without words has no rung.
+    """
+    shares = np.diff(sample.group_starts)
+    smallest, total = int(shares.min()), int(shares.sum())
+    reached = [budget for budget in sample.budgets if words_per_group(budget) <= smallest]
+    if reached:
+        return tuple(_cut(sample, budget, words_per_group(budget)) for budget in reached)
+    even = (GROUPS - 1) * smallest
+    if even > 0 and even >= min(_WORTH_AN_INTERVAL, total / 2):
+        return (_cut(sample, even, smallest),)
+    return (_whole(sample, total),) if total else ()
+
+
+def _cut(sample: Sample, budget: int, share: int) -> RungSample:
+    taken = np.concatenate([np.arange(start, start + share) for start in sample.group_starts[:-1]])
+    groups = np.repeat(np.arange(GROUPS, dtype=np.int32), share)
+    return _rung(sample, budget, taken, groups, GROUPS)
+
+
+def _whole(sample: Sample, total: int) -> RungSample:
+    return _rung(sample, total, np.arange(total), np.zeros(total, dtype=np.int32), 1)
+
+
+def _rung(sample: Sample, budget: int, taken: npt.NDArray[np.int64], groups: Words, count: int) -> RungSample:
+    used, documents = np.unique(sample.documents_N[taken], return_inverse=True)
+    return RungSample(
+        budget=budget,
+        clusters=len(np.unique(sample.clusters_D[used])),
+        groups=count,
+        vocabulary=sample.vocabulary,
+        words_N=sample.words_N[taken],
+        documents_N=documents.astype(np.int32),
+        groups_N=groups,
+        lengths_D=sample.lengths_D[used],
+        texts=tuple(sample.texts[document] for document in used),
+    )

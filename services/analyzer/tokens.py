@@ -1,0 +1,82 @@
+"""Text to words: the one tokeniser of all text and network metrics. Needs no language model and no dictionary.
+
+A word is a run of letters, digits and combining marks with inner apostrophes, lower-cased: "It's 2 o'clock." has the
+words it's, 2, o'clock. Punctuation, symbols, emoji and underscores are never words. Han and kana characters are a
+word each, since those scripts write no spaces. A run longer than 64 characters is cut into words of 64, so that no
+single word is unbounded.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+LONGEST_WORD = 64
+"""Characters of the longest run that counts as one word."""
+
+LONGEST_TOKEN = 4 * (LONGEST_WORD + 1) - 1
+"""Characters of the longest word with its (at most three) inner apostrophes."""
+
+_SINGLE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+# Marks that Python's \w leaves out, although words are written with them: Latin, Hebrew, Arabic, South Asian.
+_MARKS = (
+    "\u0300-\u036f\u0591-\u05bd\u05bf\u05c1-\u05c2\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0903\u093a-\u094f\u0951-\u0963"
+    "\u0981-\u0983\u09bc-\u09cd\u0a01-\u0a03\u0a3c-\u0a4d\u0a81-\u0a83\u0abc-\u0acd\u0b01-\u0b03\u0b3c-\u0b57\u0b82"
+    "\u0bbe-\u0bcd\u0c00-\u0c04\u0c3e-\u0c56\u0c81-\u0c83\u0cbc-\u0cd6\u0d00-\u0d03\u0d3b-\u0d4d\u0d81-\u0d83\u0dca-\u0ddf"
+    "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece\u0f71-\u0f84\u102b-\u103e\u1056-\u1059\u17b4-\u17d3"
+)
+_RUN = rf"[^\W_{_SINGLE}](?:[^\W_{_SINGLE}]|[{_MARKS}]){{0,{LONGEST_WORD - 1}}}"
+_WORDS = re.compile(rf"[{_SINGLE}]|{_RUN}(?:'{_RUN}){{0,3}}")
+_ASCII_RUN = rf"[a-z0-9]{{1,{LONGEST_WORD}}}"
+_ASCII_WORDS = re.compile(rf"{_ASCII_RUN}(?:'{_ASCII_RUN}){{0,3}}")
+_APOSTROPHES = str.maketrans({"\u2019": "'", "\u02bc": "'"})
+_SENTENCE_END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f\u061f\u0964]+[\"'\u201d\u2019)\]]*(?:\s+|$)|\n\s*\n")
+
+
+def normalise(text: str) -> str:
+    """Return `text` lower-cased, in composed Unicode form (NFC), with plain apostrophes.
+
+    >>> normalise("CAFE\u0301 It\u2019s")
+    "café it's"
+    """
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFC", text.translate(_APOSTROPHES).lower())
+
+
+def words(normalised: str) -> list[str]:
+    """Return the words of a text that `normalise` has seen, in order.
+
+    >>> words(normalise("It's 2 o'clock: don't_stop!"))
+    ["it's", '2', "o'clock", "don't", 'stop']
+    >>> words("東京 tower")
+    ['東', '京', 'tower']
+    """
+    return _pattern(normalised).findall(normalised)
+
+
+def first_words(normalised: str, count: int) -> str:
+    """Return the beginning of a normalised text that ends with its word number `count`, or all of it.
+
+    >>> first_words("one, two, three.", 2)
+    'one, two'
+    """
+    for position, match in enumerate(_pattern(normalised).finditer(normalised), start=1):
+        if position == count:
+            return normalised[: match.end()]
+    return normalised
+
+
+def sentences(normalised: str) -> list[str]:
+    """Return the sentences that hold a word: split after . ! ? and their kin before white space, and at empty lines.
+
+    >>> sentences("one. two two?! three")
+    ['one', 'two two', 'three']
+    """
+    pattern = _pattern(normalised)
+    return [piece.strip() for piece in _SENTENCE_END.split(normalised) if pattern.search(piece)]
+
+
+def _pattern(normalised: str) -> re.Pattern[str]:
+    # The narrow pattern finds the same words in ASCII text, 2 times as fast.
+    return _ASCII_WORDS if normalised.isascii() else _WORDS

@@ -1,0 +1,302 @@
+"""What the coordinator keeps of runs: one class that reads and writes records. Knows no DBOS and no gRPC.
+
+One process writes (it holds the lock of the home); others may read at any time and never disturb it. Payloads are the
+plain form of the records, so a new field of a record needs no line here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from ouroscope.canonical import canonical_json, from_plain
+from ouroscope.errors import AlreadyExists, NotFound, PreconditionFailed, StorageFull, Unavailable
+from ouroscope.records.artifacts import ArtifactRef
+from ouroscope.records.runs import Generation, Run, RunState, StageTime
+from services.coordinator import tables
+from services.coordinator.plan import Lane
+from services.coordinator.rows import Counted, Kept, Measured, counted_of, generation_row, kept_of, loads, run_row
+
+
+def open_readonly(home: Path, url: str | None = None) -> History:
+    """Open the tables of `home` for reading. Takes no lock, creates nothing, starts no run.
+
+    Raises:
+        NotFound: no run was ever started there.
+    """
+    if url is None and not (home / tables.FILE).exists():
+        raise NotFound(f"there are no runs in {home}; start one with `ouroscope run`, or set OUROSCOPE_HOME")
+    return History(tables.make_engine(tables.database_url(home, url), read_only=True))
+
+
+async def open_history(home: Path, url: str | None = None) -> History:
+    """Open the tables for reading and writing; makes them if they are not there. The caller holds the lock.
+
+    Raises:
+        PreconditionFailed: they belong to another version, or the folder cannot be written.
+        Unavailable: the database server does not answer.
+    """
+    try:
+        (home / tables.FILE).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        told = f"cannot write to {home} ({error.strerror}); set OUROSCOPE_HOME to a folder that you can write"
+        raise PreconditionFailed(told) from error
+    history = History(tables.make_engine(tables.database_url(home, url), read_only=False))
+    try:
+        await history.prepare()
+    except (sa.exc.SQLAlchemyError, OSError) as error:
+        await history.close()
+        told = f"the database of runs cannot be opened ({type(error).__name__}); is it reachable, is the disk full?"
+        raise Unavailable(told) from error
+    return history
+
+
+class History:
+    """Runs and their generations. Writes are one at a time, so a read-change-write is never torn."""
+
+    def __init__(self, engine: AsyncEngine, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._engine = engine
+        self._now = now
+        self._writing = asyncio.Lock()
+        self._changed = asyncio.Condition()
+
+    async def prepare(self) -> None:
+        """Make the tables, or check that they are of this version."""
+        async with self._engine.begin() as connection:
+            await connection.run_sync(tables.metadata.create_all)
+            found = (await connection.execute(sa.select(tables.schema_version.c.version))).scalar()
+            if found is None:
+                await connection.execute(tables.schema_version.insert().values(version=tables.SCHEMA_VERSION))
+            elif found != tables.SCHEMA_VERSION:
+                raise PreconditionFailed(
+                    f"the runs of this home were written by another version of Ouroscope (tables {found}, this one "
+                    f"knows {tables.SCHEMA_VERSION}); use that version, or another home"
+                )
+
+    async def close(self) -> None:
+        """Let go of the database."""
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def _change(self) -> AsyncIterator[AsyncConnection]:
+        async with self._writing:
+            with _database_errors():
+                async with self._engine.begin() as connection:
+                    yield connection
+
+    async def create_run(self, run_id: str, run: Run, request_id: str | None) -> None:
+        """Keep a new run.
+
+        Raises:
+            AlreadyExists: there is a run of that name.
+        """
+        row = {"run": run_id, "request_id": request_id, **run_row(run)}
+        try:
+            async with self._change() as connection:
+                await connection.execute(tables.runs.insert().values(row))
+        except sa.exc.IntegrityError as error:
+            raise AlreadyExists(f"there is a run {run_id!r}; choose another name, or resume that one") from error
+
+    async def run(self, run_id: str) -> Run:
+        """Return a run.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        row = await self._one(sa.select(tables.runs.c.payload).where(tables.runs.c.run == run_id))
+        if row is None:
+            raise NotFound(f"there is no run {run_id!r}; `ouroscope runs list` shows those that are there")
+        return from_plain(Run, json.loads(row.payload))
+
+    async def run_of_request(self, request_id: str) -> Run | None:
+        """Return the run that a CreateRun with this request_id made, if there is one."""
+        row = await self._one(sa.select(tables.runs.c.payload).where(tables.runs.c.request_id == request_id))
+        return from_plain(Run, json.loads(row.payload)) if row else None
+
+    async def runs(self, limit: int, after: tuple[str, str] | None = None) -> list[Run]:
+        """Return at most `limit` runs, newest first, behind the place that `place_of` named."""
+        query = sa.select(tables.runs.c.payload).order_by(tables.runs.c.created.desc(), tables.runs.c.run).limit(limit)
+        if after is not None:
+            later = sa.and_(tables.runs.c.created == after[0], tables.runs.c.run > after[1])
+            query = query.where(sa.or_(tables.runs.c.created < after[0], later))
+        return [from_plain(Run, json.loads(row.payload)) for row in await self._all(query)]
+
+    async def unfinished(self) -> list[Run]:
+        """Return the runs that have not ended, oldest first."""
+        states = [state.value for state in RunState if not state.ended]
+        query = sa.select(tables.runs.c.payload).where(tables.runs.c.state.in_(states)).order_by(tables.runs.c.created)
+        return [from_plain(Run, json.loads(row.payload)) for row in await self._all(query)]
+
+    async def change_run(self, run_id: str, **changes: Any) -> Run:
+        """Set fields of a run and return it."""
+        async with self._change() as connection:
+            return await self._replace_run(connection, run_id, changes)
+
+    async def recount(self, run_id: str, count: Callable[[Sequence[Counted]], Mapping[str, Any]]) -> Run:
+        """Set the fields of a run that follow from its generations; no other write comes between."""
+        columns = tables.generations.c
+        wanted = (columns.arm, columns.seed, columns.number, columns.state, columns.verdict, columns.sentence)
+        async with self._change() as connection:
+            rows = (await connection.execute(sa.select(*wanted).where(columns.run == run_id))).all()
+            return await self._replace_run(connection, run_id, count([counted_of(row) for row in rows]))
+
+    async def note_error(self, run_id: str, told: str) -> None:
+        """Note what went wrong, unless something was said before: the first failure is the cause of the others."""
+        async with self._change() as connection:
+            run = await self._load_run(connection, run_id)
+            if run.error is None and not run.state.ended:
+                await self._replace_run(connection, run_id, {"error": told})
+
+    async def keep_setup(self, run_id: str, stage: str, answer: Any, took: StageTime) -> None:
+        """Keep what came of a setup stage: which artifacts the run works with, and how long it took."""
+        async with self._change() as connection:
+            row = (await connection.execute(sa.select(tables.runs.c.setup).where(tables.runs.c.run == run_id))).first()
+            setup = {**loads(row.setup if row else None), stage: {"answer": answer, "seconds": took.seconds}}
+            values = {"setup": canonical_json(setup)}
+            await connection.execute(tables.runs.update().where(tables.runs.c.run == run_id).values(values))
+
+    async def setup(self, run_id: str) -> list[StageTime]:
+        """Return the setup stages that are done."""
+        row = await self._one(sa.select(tables.runs.c.setup).where(tables.runs.c.run == run_id))
+        found = loads(row.setup if row else None)
+        return [StageTime(stage=stage, seconds=kept["seconds"]) for stage, kept in found.items()]
+
+    async def artifacts(self, run_id: str) -> dict[str, Any]:
+        """Return which artifacts the run works with, by setup stage: its corpora and its base model."""
+        row = await self._one(sa.select(tables.runs.c.setup).where(tables.runs.c.run == run_id))
+        return {stage: kept["answer"] for stage, kept in loads(row.setup if row else None).items()}
+
+    async def delete_run(self, run_id: str) -> None:
+        """Forget a run and its generations."""
+        async with self._change() as connection:
+            for table in (tables.generations, tables.progress, tables.runs):
+                await connection.execute(table.delete().where(table.c.run == run_id))
+
+    async def generation(self, lane: Lane, number: int) -> Kept:
+        """Return one generation.
+
+        Raises:
+            NotFound: it is not there (yet).
+        """
+        row = await self._one(sa.select(tables.generations).where(*_is(lane), tables.generations.c.number == number))
+        if row is None:
+            raise NotFound(f"there is no {lane.generation_name(number)}; it may not have begun yet")
+        return kept_of(row)
+
+    async def generations(
+        self,
+        run_id: str,
+        arm: str | None = None,
+        seed: int | None = None,
+        *,
+        limit: int | None = None,
+        after: tuple[str, int, int] | None = None,
+    ) -> list[Kept]:
+        """Return generations by arm, seed and number, behind the place `after` (arm, seed, number)."""
+        place = (tables.generations.c.arm, tables.generations.c.seed, tables.generations.c.number)
+        query = sa.select(tables.generations).where(tables.generations.c.run == run_id).order_by(*place)
+        if arm is not None:
+            query = query.where(tables.generations.c.arm == arm)
+        if seed is not None:
+            query = query.where(tables.generations.c.seed == seed)
+        if after is not None:
+            query = query.where(sa.tuple_(*place) > sa.tuple_(*(sa.literal(part) for part in after)))
+        return [kept_of(row) for row in await self._all(query.limit(limit) if limit else query)]
+
+    async def change_generation(
+        self,
+        lane: Lane,
+        number: int,
+        *,
+        times: tuple[StageTime, ...] = (),
+        values: tuple[Measured, ...] | None = None,
+        **changes: Any,
+    ) -> Kept:
+        """Set fields of a generation and make it if need be; a stage that is timed again replaces its time."""
+        async with self._change() as connection:
+            query = sa.select(tables.generations).where(*_is(lane), tables.generations.c.number == number)
+            row = (await connection.execute(query)).first()
+            old = kept_of(row) if row else Kept(lane, Generation(name=lane.generation_name(number), number=number))
+            timed = {time.stage: time for time in (*old.generation.stages, *times)}
+            new = Kept(
+                lane,
+                replace(old.generation, stages=tuple(timed.values()), **changes),
+                old.values if values is None else values,
+            )
+            await connection.execute(self._upsert(tables.generations, generation_row(new)))
+        async with self._changed:
+            self._changed.notify_all()
+        return new
+
+    async def keep_progress(self, run_id: str, payload: Mapping[str, Any]) -> None:
+        """Keep the newest event of a run, for readers in other processes."""
+        async with self._change() as connection:
+            row = {"run": run_id, "payload": canonical_json(payload)}
+            await connection.execute(self._upsert(tables.progress, row))
+
+    async def progress(self, run_id: str) -> dict[str, Any] | None:
+        """Return the newest event that was kept of a run."""
+        row = await self._one(sa.select(tables.progress.c.payload).where(tables.progress.c.run == run_id))
+        return dict(json.loads(row.payload)) if row else None
+
+    async def report_of(self, lane: Lane, number: int) -> ArtifactRef:
+        """Return the report of a generation, once there is one. Waits as long as it takes: cancel it."""
+        query = sa.select(tables.generations.c.report).where(*_is(lane), tables.generations.c.number == number)
+        async with self._changed:
+            while True:
+                row = await self._one(query)
+                if row is not None and row.report is not None:
+                    return ArtifactRef.parse(row.report)
+                await self._changed.wait()
+
+    async def _load_run(self, connection: AsyncConnection, run_id: str) -> Run:
+        row = (await connection.execute(sa.select(tables.runs.c.payload).where(tables.runs.c.run == run_id))).first()
+        if row is None:
+            raise NotFound(f"there is no run {run_id!r}")
+        return from_plain(Run, json.loads(row.payload))
+
+    async def _replace_run(self, connection: AsyncConnection, run_id: str, changes: Mapping[str, Any]) -> Run:
+        run = replace(await self._load_run(connection, run_id), update_time=self._now(), **changes)
+        await connection.execute(tables.runs.update().where(tables.runs.c.run == run_id).values(run_row(run)))
+        return run
+
+    def _upsert(self, table: sa.Table, row: Mapping[str, Any]) -> Any:
+        dialect: Any = postgresql if self._engine.dialect.name == "postgresql" else sqlite
+        keys = [column.name for column in table.primary_key]
+        changed = {name: value for name, value in row.items() if name not in keys}
+        return dialect.insert(table).values(row).on_conflict_do_update(index_elements=keys, set_=changed)
+
+    async def _one(self, query: Any) -> Any:
+        rows = await self._all(query)
+        return rows[0] if rows else None
+
+    async def _all(self, query: Any) -> list[Any]:
+        with _database_errors():
+            async with self._engine.connect() as connection:
+                return list((await connection.execute(query)).all())
+
+
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    """Tell what the database cannot do now in our own words. IntegrityError is for those who provoke it."""
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        if "full" in str(error.orig):
+            raise StorageFull("the disk with the database of runs is full; make room, then resume the run") from error
+        raise Unavailable("the database of runs does not answer; it may be busy or unreachable") from error
+
+
+def _is(lane: Lane) -> tuple[Any, ...]:
+    columns = tables.generations.c
+    return columns.run == lane.run, columns.arm == lane.arm, columns.seed == lane.seed

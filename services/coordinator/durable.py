@@ -1,0 +1,94 @@
+"""What is needed of DBOS beside workflows: its configuration, steps, and moving workflows by hand. Decides nothing.
+
+Rules that were found by trying (DBOS 3.4), beside those of ARCHITECTURE.md:
+
+- A workflow that failed or was cancelled is *rewound* to its first failed step when it is resumed: a step that failed
+  is remembered with its error, and replaying it would only raise that again.
+- `DBOSClient` moves workflows in the tables without launching anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, WorkflowStatus
+from sqlalchemy import make_url
+
+from ouroscope.errors import Internal, PreconditionFailed
+from services.coordinator.stages import Plain
+
+APPLICATION_VERSION = "1"
+"""Raised only when the order of steps changes; runs of another version cannot be gone on with."""
+UNDER_WAY = ("PENDING", "ENQUEUED", "DELAYED")
+FORGOTTEN = ("DBOS.waitFirst", "DBOS.getResult", "DBOS.cancelWorkflow")
+"""Steps of a run that are not replayed when it is resumed: they speak of lanes that now go on."""
+LARGEST_ANSWER = 64 * 1024
+"""Bytes of JSON that a step may return: the history of a workflow is read as a whole."""
+
+
+def configuration(database: str, executor: str) -> DBOSConfig:
+    """Return how DBOS is set up; `database` is the URL of its system database."""
+    return {
+        "name": "ouroscope",
+        "system_database_url": database,
+        "application_version": APPLICATION_VERSION,
+        "executor_id": executor,
+        # The default is pickle: whoever can write the database could run code.
+        "serializer": DBOSPortableJSONSerializer(),
+        # Failures are logged by us, with what is known of them.
+        "log_level": "CRITICAL",
+        "max_executor_threads": 64,
+    }
+
+
+async def durable_step(name: str, work: Callable[[], Awaitable[Plain]]) -> Plain:
+    """Do `work` as a step of the workflow at work: `stages.Steps` as DBOS does it.
+
+    A cancel of the workflow reaches it within about a second.
+    """
+
+    async def step() -> Plain:
+        answer = await work()
+        if len(json.dumps(answer)) > LARGEST_ANSWER:
+            raise Internal(f"step {name} returned over {LARGEST_ANSWER} bytes; it must return references")
+        return answer
+
+    return await DBOS.run_step_async({"name": name, "preemptible": True}, step)
+
+
+def check_version(run_id: str, status: WorkflowStatus) -> None:
+    """Raise PreconditionFailed if the workflow was begun by a version whose steps were others."""
+    if status.app_version != APPLICATION_VERSION:
+        raise PreconditionFailed(
+            f"run {run_id!r} was begun by a version of Ouroscope whose steps were others; start it again as a new run, "
+            "what it has published is found again"
+        )
+
+
+async def statuses(workflow_ids: Sequence[str]) -> dict[str, WorkflowStatus]:
+    """Return those of the workflows that exist."""
+    found = await DBOS.list_workflows_async(workflow_ids=list(workflow_ids), load_input=False, load_output=False)
+    return {status.workflow_id: status for status in found}
+
+
+async def rewind(workflow_id: str) -> None:
+    """Let an ended workflow go on from its first failed step, or from where it was cancelled."""
+    steps = await DBOS.list_workflow_steps_async(workflow_id, load_output=True)
+    stale = [s["function_id"] for s in steps if s["error"] is not None or s["function_name"] in FORGOTTEN]
+    first = min(stale, default=max((s["function_id"] for s in steps), default=0) + 1)
+    await DBOS.rewind_workflow_async(workflow_id, start_step=first)
+
+
+def stand_down(database: str) -> None:
+    """Cancel all interrupted workflows, so that the launch that follows takes none of them up. Blocks."""
+    path = make_url(database).database if database.startswith("sqlite") else None
+    if path is not None and not Path(path).exists():
+        return
+    client = DBOSClient(system_database_url=database, serializer=DBOSPortableJSONSerializer())
+    try:
+        found = client.list_workflows(status=list(UNDER_WAY), load_input=False, load_output=False)
+        client.cancel_workflows([status.workflow_id for status in found])
+    finally:
+        client.destroy()

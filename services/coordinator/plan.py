@@ -1,0 +1,238 @@
+"""Every decision between two stages of the loop, as pure functions of the specification and of what happened so far.
+
+Nothing here calls a service or looks at a clock, so a resumed run decides as the first one did. Arms of one run share
+all seeds: same prompts and same noise on both sides make a comparison pair by pair.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ouroscope.errors import InvalidRequest
+from ouroscope.records.analysis import Compare, PastEffects
+from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
+from ouroscope.records.checks import Problems
+from ouroscope.records.generation import SamplingSpec, WindowSpec
+from ouroscope.records.runs import ArmSpec, PromptSelection, RunSpec, Start
+from ouroscope.records.training import Recipe
+from ouroscope.seeds import derive_seed
+from services.coordinator.protocols import Pools, problem_with, training_set
+
+STAGES = ("prompts", "generate", "samples", "score", "analyse", "compare", "fine_tune")
+"""Stages of one generation in their order; `samples` and `fine_tune` are not always wanted, see `stages_of`."""
+
+SETUP_STAGES = ("dataset", "model", "baseline")
+"""Stages of a run before its arms begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One sequence of generations: an arm of a run under one seed."""
+
+    run: str
+    """Id of the run, without `runs/`."""
+    arm: str
+    seed: int
+    """Number of the repetition, 0 or more; not the seed of a generator."""
+
+    @property
+    def workflow_id(self) -> str:
+        """Return the durable name of the lane."""
+        return f"{self.run}/{self.arm}/{self.seed}"
+
+    def generation_name(self, number: int) -> str:
+        """Return the resource name of one of its generations."""
+        return f"runs/{self.run}/arms/{self.arm}/seeds/{self.seed}/generations/{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What later decisions need to know of a generation that was examined."""
+
+    model: ArtifactRef
+    report: ArtifactRef
+    effects: PastEffects | None = None
+    """Of its comparison; None where it was not compared."""
+
+
+def lanes_of(run: str, spec: RunSpec) -> tuple[Lane, ...]:
+    """Return all lanes of a run: by seed, then in the order of the arms, so that pairs to compare stand together."""
+    return tuple(Lane(run, arm.name, seed) for seed in range(spec.seeds) for arm in spec.arms)
+
+
+def arm_named(spec: RunSpec, name: str) -> ArmSpec:
+    """Return the arm of that name, which the specification is known to have."""
+    return next(arm for arm in spec.arms if arm.name == name)
+
+
+def validate(spec: RunSpec) -> RunSpec:
+    """Return `spec` if it can be run as far as can be told without a model.
+
+    Raises:
+        InvalidRequest: with every problem; those that one record can see are told by the records themselves.
+    """
+    problems = Problems("run specification")
+    for position, arm in enumerate(spec.arms):
+        if problem := problem_with(arm.protocol, f"arms[{position}].protocol"):
+            problems.found.append(problem)
+    problems.check(bool(spec.model.strip()), "model", "name an embedded model, a directory or a Hugging Face id")
+    problems.check(bool(spec.dataset.source.strip()), "dataset.source", "write `embedded` or a path")
+    longest = spec.evaluation.prompt_length + 1
+    fits = spec.evaluation.max_tokens >= longest
+    problems.check(fits, "evaluation.max_tokens", f"must be at least prompt_length + 1 = {longest}")
+    problems.raise_any()
+    return spec
+
+
+def reason_to_stop(spec: RunSpec, history: Sequence[Turn]) -> str | None:
+    """Return why an arm has ended, or None to go on.
+
+    Generation 0 is the base model, so there is one generation more than rounds of fine-tuning.
+    """
+    if len(history) > spec.generations:
+        return f"all {spec.generations} generations are done"
+    return None
+
+
+def is_last(spec: RunSpec, generation: int) -> bool:
+    """Return whether nobody will be trained on what this generation wrote."""
+    return generation >= spec.generations
+
+
+def stages_of(spec: RunSpec, generation: int) -> tuple[str, ...]:
+    """Return the stages of one generation in their order."""
+    unwanted = {"samples"} if spec.evaluation.samples == 0 else set()
+    if is_last(spec, generation):
+        unwanted.add("fine_tune")
+    return tuple(stage for stage in STAGES if stage not in unwanted)
+
+
+def generations_total(spec: RunSpec) -> int:
+    """Return how many generations all arms and seeds have together, base models included."""
+    return len(spec.arms) * spec.seeds * (spec.generations + 1)
+
+
+def prompt_window(spec: RunSpec, arm: ArmSpec, seed: int, generation: int) -> WindowSpec:
+    """Return which human windows are the prompts of a generation: a slice of its own, or always the first."""
+    fixed = spec.prompt_selection is PromptSelection.FIXED
+    return _slice(spec, arm, seed, 0 if fixed else generation)
+
+
+def human_window(spec: RunSpec, arm: ArmSpec, seed: int, generation: int) -> WindowSpec:
+    """Return which human windows may be trained on after a generation: fresh ones, whatever the prompts are."""
+    return _slice(spec, arm, seed, generation)
+
+
+def last_window(spec: RunSpec) -> WindowSpec:
+    """Return the furthest slice that the run will ever ask for: if the pool holds this one, it holds all."""
+    return max(
+        (human_window(spec, arm, 0, spec.generations) for arm in spec.arms),
+        key=lambda window: window.offset + window.count,
+    )
+
+
+def sample_window(spec: RunSpec, arm: ArmSpec) -> WindowSpec:
+    """Return which held-out windows every generation continues for the reader; the same in all arms and seeds."""
+    seed = derive_seed(spec.seed, "samples")
+    return dataclasses.replace(_slice(spec, arm, 0, 0), count=spec.evaluation.samples, seed=seed)
+
+
+def _slice(spec: RunSpec, arm: ArmSpec, seed: int, position: int) -> WindowSpec:
+    return WindowSpec(
+        document_tokens=spec.document_tokens,
+        prefix_tokens=spec.prefix_tokens(arm),
+        count=spec.documents,
+        offset=position * spec.documents,
+        seed=derive_seed(spec.seed, "windows", seed),
+    )
+
+
+def sampling(spec: RunSpec, arm: ArmSpec, seed: int, generation: int) -> SamplingSpec:
+    """Return how a generation writes: exactly as many new tokens as the real continuation has."""
+    return _sampling(spec, arm, derive_seed(spec.seed, "sampling", seed, generation))
+
+
+def sample_sampling(spec: RunSpec, arm: ArmSpec, seed: int) -> SamplingSpec:
+    """Return how the samples for the reader are written: same noise in every generation, only the model differs."""
+    return _sampling(spec, arm, derive_seed(spec.seed, "sample sampling", seed))
+
+
+def _sampling(spec: RunSpec, arm: ArmSpec, seed: int) -> SamplingSpec:
+    new_tokens = spec.document_tokens - spec.prefix_tokens(arm)
+    return dataclasses.replace(spec.sampling, min_new_tokens=new_tokens, max_new_tokens=new_tokens, seed=seed)
+
+
+def recipe(spec: RunSpec, seed: int, generation: int) -> Recipe:
+    """Return how a generation is fine-tuned into the next one."""
+    return dataclasses.replace(spec.recipe, seed=derive_seed(spec.seed, "training", seed, generation))
+
+
+def start_of(spec: RunSpec, base: ArtifactRef, model: ArtifactRef) -> ArtifactRef:
+    """Return the weights that are fine-tuned into the next generation."""
+    return base if spec.start is Start.BASE else model
+
+
+def own_baseline(history: Sequence[Turn]) -> ArtifactRef | None:
+    """Return what an arm without a control is compared with: its own generation 0, or None while it is that."""
+    return history[0].report if history else None
+
+
+def comparison_wanted(
+    spec: RunSpec, baseline: ArtifactRef | None, candidate: ArtifactRef, history: Sequence[Turn]
+) -> Compare | None:
+    """Return the question to ask, or None: a report beside itself says nothing (generation 0 of arms with one base)."""
+    if baseline is None or baseline == candidate:
+        return None
+    past = tuple(turn.effects for turn in history if turn.effects is not None)
+    return Compare(baseline=baseline, candidate=candidate, policy=spec.policy, history=past)
+
+
+def human_gap_wanted(spec: RunSpec, human: ArtifactRef, candidate: ArtifactRef) -> Compare:
+    """Return the second view: the text of a generation beside the real continuation of the same prompts."""
+    return Compare(baseline=human, candidate=candidate, policy=spec.policy)
+
+
+def synthetic_ratio(spec: RunSpec, arm: ArmSpec, generation: int) -> float:
+    """Return the share of synthetic tokens, in [0, 1], in what the model of a generation was last trained on.
+
+    The protocol itself is asked, with stand-ins for the corpora (all have equally many tokens), so a new protocol
+    needs no line here.
+    """
+    if generation == 0:
+        return 0.0
+    human, synthetic = (tuple(_stand_in(side, j) for j in range(generation)) for side in (0, 1))
+    chosen = training_set(arm.protocol, Pools(human=human, synthetic=synthetic))
+    written = 1 - spec.prefix_tokens(arm) / spec.document_tokens
+    return written * sum(corpus in synthetic for corpus in chosen) / len(chosen)
+
+
+def _stand_in(side: int, position: int) -> ArtifactRef:
+    return ArtifactRef(ArtifactKind.CORPUS, f"{side}{position:063x}")
+
+
+def parse_lane(name: str) -> tuple[str, str | None, int | None, int | None]:
+    """Read `runs/{run}[/arms/{arm}[/seeds/{seed}[/generations/{n}]]]`; parts that are not there are None.
+
+    Raises:
+        InvalidRequest: it is no such name.
+
+    >>> parse_lane("runs/quick/arms/human")
+    ('quick', 'human', None, None)
+    """
+    parts = name.split("/")
+    keys, values = parts[0::2], parts[1::2]
+    wanted = ["runs", "arms", "seeds", "generations"]
+    if keys != wanted[: len(keys)] or len(keys) != len(values) or not all(values):
+        raise InvalidRequest(f"{name[:200]!r} is not a name; write runs/RUN[/arms/ARM[/seeds/SEED[/generations/N]]]")
+    padded: list[str | None] = [*values, None, None, None]
+    return values[0], padded[1], _number(name, padded[2]), _number(name, padded[3])
+
+
+def _number(name: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise InvalidRequest(f"{name[:200]!r} is not a name: {text[:20]!r} must be a number, 0 or more")
+    return int(text)

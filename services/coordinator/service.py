@@ -1,0 +1,168 @@
+"""Starts a coordinator: lock, tables, workers, engine, exporter, server.
+
+Used by its own process and by the embedded one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import grpc.aio
+import sqlalchemy as sa
+import structlog
+
+from ouroscope.addresses import split_address
+from ouroscope.client import AnalyzerClient, GeneratorClient, TrainerClient
+from ouroscope.errors import OuroscopeError
+from ouroscope.operations.servicer import OperationsServicer, add_operations
+from ouroscope.rpc.channel import open_channel
+from ouroscope.rpc.server import RunningServer, serve
+from ouroscope.store import ArtifactStore
+from ouroscope.telemetry.http import MetricsEndpoint, start_metrics_endpoint
+from ouroscope.telemetry.service_metrics import ServiceMetrics
+from ouroscope.v1 import coordinator_pb2, coordinator_pb2_grpc
+from services.coordinator import collector, tables
+from services.coordinator.board import Board
+from services.coordinator.collector import RunCollector
+from services.coordinator.database import History, open_history
+from services.coordinator.lock import take_lock
+from services.coordinator.operations import RunOperations
+from services.coordinator.patience import Patiently
+from services.coordinator.runs import Runs
+from services.coordinator.servicer import CoordinatorServicer
+from services.coordinator.workers import Analyzer, Workers
+from services.coordinator.workflows import Engine
+
+log = structlog.get_logger(__name__)
+
+SERVICE_NAME = coordinator_pb2.DESCRIPTOR.services_by_name["CoordinatorService"].full_name
+EXECUTOR = "coordinator"
+ASK_AGAIN = 5.0
+"""Seconds between two attempts to learn the catalogue of metrics."""
+
+
+class RunningCoordinator:
+    """A coordinator that answers. `stop` leaves its runs where they are; the next one goes on with them."""
+
+    def __init__(self, server: RunningServer, endpoint: MetricsEndpoint, resources: AsyncExitStack) -> None:
+        self._server = server
+        self._resources = resources
+        self.port = server.port
+        """Port in use, also where 0 was asked for."""
+        self.address = server.address
+        self.metrics_port = endpoint.port
+        self.metrics_url = endpoint.url
+
+    async def stop(self, grace: float = 10.0, *, notice: float = 0.0) -> None:
+        """Drain, let watchers go, leave the runs, let go of the lock. Stopping twice is harmless."""
+        await self._server.stop(grace, notice=notice)
+        await self._resources.aclose()
+
+
+async def start(
+    home: Path,
+    store: ArtifactStore,
+    address: str = "127.0.0.1:0",
+    *,
+    generator: str = "",
+    trainer: str = "",
+    analyzer: str = "",
+    metrics_address: str = "127.0.0.1:0",
+    database: str | None = None,
+    executor: str = EXECUTOR,
+    recover: bool = True,
+    patience: float = 600.0,
+    metrics_grace: float = collector.GRACE,
+    metrics_limit: int = collector.LIMIT,
+    metrics: ServiceMetrics | None = None,
+    allow_public: bool = False,
+    workers: Workers | None = None,
+) -> RunningCoordinator:
+    """Start a coordinator and return it when it answers. At most one per home, and one per process.
+
+    Args:
+        home: Folder of the lock and, without `database`, of the databases (`state/`).
+        store: Where artifacts are; the same as that of the workers.
+        address: `host:port`; port 0 takes a free one.
+        generator: Address of the generator.
+        trainer: Address of the trainer.
+        analyzer: Address of the analyzer.
+        metrics_address: `host:port` of the Prometheus endpoint.
+        database: URL of a PostgreSQL database, instead of files in the home.
+        executor: Name of this coordinator on a shared database; a restarted one must have the same.
+        recover: Whether to go on with interrupted runs; otherwise they are marked as failed, and can be resumed.
+        patience: Seconds that a stage waits for a worker that cannot be reached.
+        metrics_grace: Seconds that the series of an ended run stay.
+        metrics_limit: Runs that are exported at most.
+        metrics: Where calls are counted; by default counters of its own, shown at the same endpoint.
+        allow_public: Whether other machines may reach it.
+        workers: Instead of the three addresses, for tests.
+
+    Raises:
+        PreconditionFailed: the home is in use or cannot be written, or an address cannot be used.
+        Unavailable: the database cannot be opened.
+    """
+    async with AsyncExitStack() as resources:
+        lock = await take_lock(home, database, executor)
+        resources.push_async_callback(lock.release)
+        history = await open_history(home, database)
+        resources.push_async_callback(history.close)
+        team = workers or await _connect(resources, generator, trainer, analyzer)
+        exporter = RunCollector(grace=metrics_grace, limit=metrics_limit)
+        counted = metrics or ServiceMetrics()
+        counted.registry.register(exporter)
+        resources.callback(counted.registry.unregister, exporter)
+        endpoint = _show(resources, counted, metrics_address)
+        board = Board([exporter])
+        engine = Engine(
+            _system_database(home, database), executor, store, team, history, board, Patiently(limit=patience)
+        )
+        await engine.launch(recover=recover)
+        resources.push_async_callback(engine.close)
+        learning = asyncio.create_task(_learn_units(team.analyzer, exporter))
+        resources.callback(learning.cancel)
+        server = await _serve(history, engine, board, address, counted, allow_public)
+        return RunningCoordinator(server, endpoint, resources.pop_all())
+
+
+def _system_database(home: Path, database: str | None) -> str:
+    if database is None:
+        return f"sqlite:///{home / tables.FILE.with_name('dbos.sqlite')}"
+    return sa.make_url(database).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+async def _connect(resources: AsyncExitStack, generator: str, trainer: str, analyzer: str) -> Workers:
+    channels = [await resources.enter_async_context(open_channel(at)) for at in (generator, trainer, analyzer)]
+    return Workers(GeneratorClient(channels[0]), TrainerClient(channels[1]), AnalyzerClient(channels[2]))
+
+
+def _show(resources: AsyncExitStack, metrics: ServiceMetrics, address: str) -> MetricsEndpoint:
+    host, port = split_address(address)
+    endpoint = start_metrics_endpoint(metrics.registry, port, host=host)
+    resources.callback(endpoint.close)
+    log.info("metrics.serving", url=endpoint.url)
+    return endpoint
+
+
+async def _serve(
+    history: History, engine: Engine, board: Board, address: str, metrics: ServiceMetrics, allow_public: bool
+) -> RunningServer:
+    def add_services(server: grpc.aio.Server) -> tuple[str, str]:
+        servicer = CoordinatorServicer(Runs(history, engine, board))
+        coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(servicer, server)
+        source = RunOperations(history, engine, board)
+        return SERVICE_NAME, add_operations(OperationsServicer(source), server)
+
+    return await serve(add_services, address, metrics=metrics, allow_public=allow_public, on_drain=[board.close])
+
+
+async def _learn_units(analyzer: Analyzer, exporter: RunCollector) -> None:
+    """Ask the analyzer for its catalogue until it answers; values are exported from then on."""
+    while not exporter.knows_metrics:
+        try:
+            exporter.know_metrics(await analyzer.list_metrics())
+        except OuroscopeError as error:
+            log.info("catalogue.unknown", reason=error.reason)
+            await asyncio.sleep(ASK_AGAIN)

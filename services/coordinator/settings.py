@@ -1,0 +1,37 @@
+"""Settings of the coordinator's process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ouroscope.settings import Secret, boolean, one_of, positive, seconds, variable
+from ouroscope.telemetry.logs import LEVELS
+from services.coordinator import collector
+from services.coordinator.service import EXECUTOR
+
+PREFIX = "OURO_COORDINATOR"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoordinatorSettings:
+    """What `OURO_COORDINATOR_*` says."""
+
+    home: str = variable(str, "folder of the lock and of the databases", "ouroscope-data")
+    store: str = variable(str, "URL or folder of the artifact store; empty means `store` in the home", "")
+    address: str = variable(str, "host:port to listen on", "127.0.0.1:50054")
+    generator: str = variable(str, "address of the generator", "127.0.0.1:50051")
+    trainer: str = variable(str, "address of the trainer", "127.0.0.1:50052")
+    analyzer: str = variable(str, "address of the analyzer", "127.0.0.1:50053")
+    database: Secret | None = variable(  # noqa: RUF009  # a declaration; nothing mutable is shared
+        Secret, "PostgreSQL URL instead of files in the home", None
+    )
+    executor: str = variable(str, "name of this coordinator on a shared database; keep it over restarts", EXECUTOR)
+    recover: bool = variable(boolean, "go on with interrupted runs at the start", True)
+    patience: float = variable(seconds, "seconds that a stage waits for a worker that cannot be reached", 600.0)
+    metrics_address: str = variable(str, "host:port of the Prometheus endpoint", "127.0.0.1:9464")
+    metrics_grace: float = variable(seconds, "seconds that the series of an ended run stay", collector.GRACE)
+    metrics_limit: int = variable(positive, "runs that are exported at most", collector.LIMIT)
+    allow_public: bool = variable(boolean, "let other machines reach the service; nobody is asked who they are", False)
+    grace: float = variable(seconds, "seconds that calls at work get when the process is told to stop", 10.0)
+    log_json: bool = variable(boolean, "logs as JSON lines; otherwise for people", True)
+    log_level: str = variable(one_of(*LEVELS), "least level that is logged", "info")

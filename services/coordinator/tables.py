@@ -1,0 +1,74 @@
+"""The tables that the coordinator keeps its runs in, and how a database with them is opened. Knows no records.
+
+SQLite by default (a file in the home, in WAL mode so that readers of other processes disturb nobody), PostgreSQL by
+URL. Columns exist only for what is searched, sorted or counted by; the rest is a payload.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+SCHEMA_VERSION = 1
+"""Raised when a table changes; an older database is refused, not guessed at."""
+FILE = Path("state") / "ouroscope.sqlite"
+BUSY_MILLISECONDS = 10_000
+
+metadata = sa.MetaData()
+schema_version = sa.Table("schema_version", metadata, sa.Column("version", sa.Integer, primary_key=True))
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("run", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False, index=True),
+    sa.Column("created", sa.Text, nullable=False, index=True),
+    sa.Column("request_id", sa.Text, unique=True),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.Column("setup", sa.Text),
+)
+generations = sa.Table(
+    "generations",
+    metadata,
+    sa.Column("run", sa.Text, primary_key=True),
+    sa.Column("arm", sa.Text, primary_key=True),
+    sa.Column("seed", sa.Integer, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("report", sa.Text),
+    sa.Column("verdict", sa.Text),
+    sa.Column("sentence", sa.Text),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.Column("measured", sa.Text),
+)
+progress = sa.Table(
+    "progress",
+    metadata,
+    sa.Column("run", sa.Text, primary_key=True),
+    sa.Column("payload", sa.Text, nullable=False),
+)
+
+
+def database_url(home: Path, url: str | None = None) -> str:
+    """Return the address of the tables for SQLAlchemy: the file in `home`, or PostgreSQL where `url` names one."""
+    if url is None:
+        return f"sqlite+aiosqlite:///{home / FILE}"
+    return sa.make_url(url).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+def make_engine(url: str, *, read_only: bool) -> AsyncEngine:
+    """Return an engine for the tables; a read-only one can change nothing."""
+    engine = create_async_engine(url)
+    if engine.dialect.name == "sqlite":
+        pragmas = ["journal_mode=WAL", "synchronous=FULL"] if not read_only else ["query_only=ON"]
+
+        @sa.event.listens_for(engine.sync_engine, "connect")
+        def configure(connection: Any, _: Any) -> None:
+            cursor = connection.cursor()
+            for pragma in (f"busy_timeout={BUSY_MILLISECONDS}", *pragmas):
+                cursor.execute(f"PRAGMA {pragma}")
+            cursor.close()
+
+    return engine

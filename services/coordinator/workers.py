@@ -1,0 +1,56 @@
+"""The three services that do the work of a run, as the coordinator needs them: clients over gRPC, or fakes in tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ouroscope.client import OnProgress
+from ouroscope.records.analysis import AnalyzeCorpus, Compare, Comparison, MetricInfo, Report
+from ouroscope.records.generation import Generate, Generated, ModelInfo, PreparePrompts, Score, Scored
+from ouroscope.records.training import FineTune, FineTuned
+
+
+class Generator(Protocol):
+    """What is needed of a generator."""
+
+    async def import_model(self, source: str, *, on_progress: OnProgress | None = None) -> ModelInfo:
+        """Bring a model into the store."""
+
+    async def prepare_prompts(self, request: PreparePrompts, on_progress: OnProgress | None = None) -> Generated:
+        """Cut windows."""
+
+    async def generate(self, request: Generate, on_progress: OnProgress | None = None) -> Generated:
+        """Write a corpus."""
+
+    async def score(self, request: Score, on_progress: OnProgress | None = None) -> Scored:
+        """Ask for probabilities."""
+
+
+class Trainer(Protocol):
+    """What is needed of a trainer."""
+
+    async def fine_tune(self, request: FineTune, on_progress: OnProgress | None = None) -> FineTuned:
+        """Make the next model."""
+
+
+class Analyzer(Protocol):
+    """What is needed of an analyzer."""
+
+    async def analyze_corpus(self, request: AnalyzeCorpus, on_progress: OnProgress | None = None) -> Report:
+        """Measure."""
+
+    async def compare(self, request: Compare) -> Comparison:
+        """Judge."""
+
+    async def list_metrics(self) -> tuple[MetricInfo, ...]:
+        """Return the catalogue, for the units of metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """The three services that do the work."""
+
+    generator: Generator
+    trainer: Trainer
+    analyzer: Analyzer

@@ -1,0 +1,148 @@
+"""What the generator needs of whatever runs a model: in this process today, a server elsewhere tomorrow.
+
+Knows texts, tokens and numbers; nothing of torch, of devices or of a transport. A backend says what it can do before it
+is asked to do it (`capabilities`), so that a request it cannot serve fails at once and not after hours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ouroscope.errors import CapabilityMissing
+from ouroscope.records.artifacts import ArtifactRef
+from ouroscope.records.generation import Capability, SamplingSpec
+from services.generator.tokens import Tokens
+
+Pulse = Callable[[int], None]
+"""Called after every step with the number of tokens that it made; raises Cancelled when the work is to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A text to continue."""
+
+    id: str
+    """Key of its noise: equal ids, texts and seeds give equal continuations."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """What a model wrote after a prompt."""
+
+    text: str
+    """Without the prompt."""
+    tokens: int
+    """Tokens drawn, the end marker not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Continuations in the order of their prompts."""
+
+    continuations: tuple[Continuation, ...]
+    batch_size: int
+    """Smallest batch size that was needed: smaller than asked after the memory ran out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a model expects as the next token."""
+
+    top_probabilities: tuple[float, ...]
+    """In falling order."""
+    entropy: float
+    """Of the whole distribution, in nats."""
+    true_rank: int | None
+    true_probability: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScores:
+    """How a model judges each scored token of a text; both arrays have one entry per scored token."""
+
+    log_probabilities: NDArray[np.float64]
+    """Natural logarithms, at most 0."""
+    greedy: NDArray[np.bool_]
+    """Whether the token is the model's first choice."""
+
+
+class LanguageModel(Protocol):
+    """An opened model. Every text is read as if it stood at the beginning of a document: after `tokens.start`."""
+
+    @property
+    def tokens(self) -> Tokens:
+        """Return how it cuts text."""
+
+    @property
+    def context_tokens(self) -> int:
+        """Return the longest input, start tokens included."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Return the number of tokens it can choose from."""
+
+    def write(self, prompts: Sequence[Prompt], sampling: SamplingSpec, batch_size: int, pulse: Pulse) -> Written:
+        """Continue every prompt.
+
+        Raises:
+            InvalidRequest: a prompt with its continuation does not fit into the context.
+            PreconditionFailed: the model's probabilities are not numbers.
+        """
+
+    def expect(
+        self,
+        prompts: Sequence[Sequence[int]],
+        following: Sequence[int | None],
+        top_n: int,
+        batch_size: int,
+        pulse: Pulse,
+    ) -> list[Expectation]:
+        """Return what is expected after each prompt (tokens), and how the token that really follows fares."""
+
+    def judge(
+        self, texts: Sequence[Sequence[int]], scored_from: Sequence[int], batch_size: int, pulse: Pulse
+    ) -> list[TokenScores]:
+        """Return the scores of each text's tokens from position `scored_from` on."""
+
+
+class Backend(Protocol):
+    """Opens models of the store."""
+
+    @property
+    def name(self) -> str:
+        """Return what people call it."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Return what its models can do."""
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Return everything about machine and software that can change a result; part of every digest."""
+
+    def batch_size(self, model: ArtifactRef, new_tokens: int) -> int:
+        """Return how many documents to work on together, fixed for one model on one machine."""
+
+    def open(self, model: ArtifactRef) -> LanguageModel:
+        """Return the model, loaded and verified.
+
+        Raises:
+            NotFound: it is not in the store.
+            UntrustedArtifact: loading it could run somebody's code.
+        """
+
+
+def require(backend: Backend, capability: Capability) -> None:
+    """Raise CapabilityMissing unless `backend` has `capability`."""
+    if capability not in backend.capabilities:
+        able = ", ".join(sorted(each.value for each in backend.capabilities)) or "nothing"
+        raise CapabilityMissing(
+            f"the backend {backend.name!r} cannot {capability.value.lower()}: it declares {able}; choose another",
+            backend=backend.name,
+            capability=capability.value,
+        )

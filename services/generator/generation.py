@@ -1,0 +1,121 @@
+"""A corpus that a model writes: the real prefix of every prompt, continued. Knows neither torch nor a transport.
+
+The list of prompts is cut into shards of fixed size. A finished shard survives a crash, and no shard depends on
+another, so work that was interrupted goes on where it was and ends in the same corpus.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ouroscope.corpora.stored import CorpusDraft, read_corpus
+from ouroscope.records.documents import Document, Origin
+from ouroscope.records.generation import Capability, Generate, Generated
+from ouroscope.store.artifacts import ArtifactStore
+from services.generator.backend import Backend, Continuation, Prompt, Written, require
+from services.generator.meter import Meter, Task
+from services.generator.plan import Plan, parts
+
+
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """What is remembered of a finished shard beside its documents."""
+
+    documents: int
+    tokens: int
+    batch_size: int
+
+
+class _Notes:
+    """The small facts of finished shards, kept in the same draft as the documents."""
+
+    def __init__(self, store: ArtifactStore, key: str) -> None:
+        self._draft = store.draft(key)
+
+    def write(self, index: int, shard: _Shard) -> None:
+        self._draft.write(_note_name(index), json.dumps([shard.documents, shard.tokens, shard.batch_size]).encode())
+
+    def read(self, index: int) -> _Shard:
+        return _Shard(*json.loads(self._draft.read(_note_name(index))))
+
+
+def generate(
+    store: ArtifactStore,
+    backend: Backend,
+    request: Generate,
+    plan: Plan,
+    key: str,
+    task: Task,
+    *,
+    on_tokens: Callable[[int], None] = lambda _: None,
+) -> Generated:
+    """Let the model continue every prompt and publish the corpus.
+
+    Args:
+        store: Where prompts and model are and the corpus goes.
+        backend: What runs the model.
+        request: What to write.
+        plan: How many documents are worked on together.
+        key: Digest of request, plan and environment: names the draft.
+        task: The operation that this is.
+        on_tokens: Hears how many tokens each step made.
+
+    Raises:
+        CapabilityMissing: the backend cannot generate.
+        InvalidRequest: a prompt with its continuation does not fit into the model's context.
+    """
+    require(backend, Capability.GENERATE)
+    model = backend.open(request.model)
+    draft, notes = CorpusDraft(store, key), _Notes(store, key)
+    total = int(store.manifest(request.prompts).summary.get("documents") or 0)
+    meter = Meter(task, "generate", total, on_tokens=on_tokens)
+    shards = []
+    for index, prompts in enumerate(parts(read_corpus(store, request.prompts), plan.shard_documents)):
+        if not draft.has(index):
+            meter.begin(len(prompts), len(prompts) * request.sampling.max_new_tokens)
+            written = model.write(_asked(prompts), request.sampling, plan.batch_size, meter.pulse)
+            # The note first: a shard that is there always has its note.
+            notes.write(index, _summed(written))
+            draft.add(index, _documents(prompts, written.continuations, request))
+        shards.append(notes.read(index))
+        meter.finish(len(prompts))
+    return _published(draft, shards)
+
+
+def _published(draft: CorpusDraft, shards: Sequence[_Shard]) -> Generated:
+    documents, tokens = sum(shard.documents for shard in shards), sum(shard.tokens for shard in shards)
+    batch_size = min(shard.batch_size for shard in shards)
+    ref = draft.publish({"tokens": tokens, "batch_size": batch_size})
+    return Generated(corpus=ref, documents=documents, tokens=tokens, batch_size=batch_size)
+
+
+def _asked(prompts: Sequence[Document]) -> list[Prompt]:
+    return [Prompt(prompt.id, prompt.text[: prompt.prefix_length]) for prompt in prompts]
+
+
+def _summed(written: Written) -> _Shard:
+    tokens = sum(each.tokens for each in written.continuations)
+    return _Shard(len(written.continuations), tokens, written.batch_size)
+
+
+def _documents(
+    prompts: Sequence[Document], continuations: Sequence[Continuation], request: Generate
+) -> Iterator[Document]:
+    for prompt, continuation in zip(prompts, continuations, strict=True):
+        yield Document(
+            id=f"{prompt.id}~{request.generation}",
+            text=prompt.text[: prompt.prefix_length] + continuation.text,
+            origin=Origin.SYNTHETIC,
+            generation=request.generation,
+            model_digest=request.model.digest,
+            prompt_id=prompt.id,
+            prefix_length=prompt.prefix_length,
+            group=prompt.group,
+            domain=prompt.domain,
+        )
+
+
+def _note_name(index: int) -> str:
+    return f"notes-{index:05d}.json"

@@ -1,0 +1,150 @@
+"""Probabilities of given texts. Knows tensors; no text, no store.
+
+The whole vocabulary is looked at for a bounded number of positions at a time, so memory does not grow with texts times
+vocabulary. Texts are padded on the right: a causal model sees no padding before it has seen the text.
+
+Shapes: B = texts in the batch, T = positions, H = width of the model, R = positions looked at together, V = vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ouroscope.errors import PreconditionFailed
+from services.generator.backend import Expectation, TokenScores
+
+_LOGIT_BYTES = 32 * 1024 * 1024
+"""Of one array of float32 logits; about four exist at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last hidden state of a model and the step from there to logits, apart where the architecture allows it."""
+
+    model: Any
+    vocabulary: int
+    apart: bool
+    """Whether the output layer alone turns hidden states into the model's logits: some scale or cap them afterwards."""
+
+    @classmethod
+    @torch.inference_mode()
+    def of(cls, model: Any) -> Head:
+        """Find out by trying, on a few tokens."""
+        probe = torch.arange(4, device=model.device)[None]
+        whole_BTV = model(input_ids=probe, use_cache=False).logits.float()
+        try:
+            found_BTV = model.get_output_embeddings()(_hidden(model, probe)).float()
+            apart = bool(torch.allclose(found_BTV, whole_BTV, rtol=1e-3, atol=1e-3))
+        except (AttributeError, TypeError, RuntimeError):  # an architecture that is put together in another way
+            apart = False
+        return cls(model, vocabulary=int(whole_BTV.shape[-1]), apart=apart)
+
+    def texts_at_once(self, positions: int) -> int | None:
+        """Return how many texts of that length one batch may have; None where the head needs no bound."""
+        return None if self.apart else max(1, _LOGIT_BYTES // (4 * self.vocabulary * positions))
+
+    def states(self, inputs_BT: Tensor) -> Tensor:
+        """Return what `logits` needs per position, as [B, T, H or V]."""
+        if self.apart:
+            return _hidden(self.model, inputs_BT)
+        logits_BTV: Tensor = self.model(input_ids=inputs_BT, use_cache=False).logits
+        return logits_BTV
+
+    def logits(self, states_RX: Tensor) -> Tensor:
+        """Return logits [R, V] in float32."""
+        found = self.model.get_output_embeddings()(states_RX) if self.apart else states_RX
+        logits_RV: Tensor = found.float()
+        if not bool(torch.isfinite(logits_RV).all()):
+            raise PreconditionFailed(
+                "the model's probabilities are not numbers: its training diverged; use an earlier one"
+            )
+        return logits_RV
+
+
+@torch.inference_mode()
+def judge_texts(head: Head, texts: Sequence[Sequence[int]], scored_from: Sequence[int]) -> list[TokenScores]:
+    """Return the scores of each text's tokens from position `scored_from` (at least 1) on.
+
+    Args:
+        head: The model.
+        texts: Tokens of each text, start tokens included; at least one token of each is scored.
+        scored_from: First scored position of each text.
+    """
+    inputs_BT = _right_padded([ids[:-1] for ids in texts], head.model.device)
+    states_BTX = head.states(inputs_BT)
+    rows = [(text, place - 1) for text, ids in enumerate(texts) for place in range(scored_from[text], len(ids))]
+    targets = torch.tensor([texts[text][place + 1] for text, place in rows], device=inputs_BT.device)
+    found = [
+        _log_probabilities(logits_RV, targets_R) for logits_RV, targets_R in _portions(head, states_BTX, rows, targets)
+    ]
+    log_all, greedy_all = (torch.cat(column).cpu() for column in zip(*found, strict=True))
+    ends = np.cumsum([len(ids) - first for ids, first in zip(texts, scored_from, strict=True)])[:-1]
+    pairs = zip(np.split(log_all.double().numpy(), ends), np.split(greedy_all.numpy(), ends), strict=True)
+    return [TokenScores(log_probabilities, greedy) for log_probabilities, greedy in pairs]
+
+
+@torch.inference_mode()
+def expect_next(
+    head: Head, prompts: Sequence[Sequence[int]], following: Sequence[int | None], top_n: int
+) -> list[Expectation]:
+    """Return what is expected after each prompt, and how the token that really follows fares."""
+    inputs_BT = _right_padded(prompts, head.model.device)
+    states_BTX = head.states(inputs_BT)
+    rows = [(row, len(ids) - 1) for row, ids in enumerate(prompts)]
+    # A prompt whose following token is not known is compared with token 0, and the comparison is thrown away.
+    targets = torch.tensor([0 if token is None else token for token in following], device=inputs_BT.device)
+    known = iter(following)
+    return [
+        expectation
+        for logits_RV, targets_R in _portions(head, states_BTX, rows, targets)
+        for expectation in _expectations(logits_RV, targets_R, known, top_n)
+    ]
+
+
+def _portions(
+    head: Head, states_BTX: Tensor, rows: Sequence[tuple[int, int]], targets: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield logits [R, V] and targets [R] of all rows (text, position), a bounded number at a time."""
+    where = torch.tensor(rows, device=states_BTX.device)
+    size = max(1, _LOGIT_BYTES // (4 * head.vocabulary))
+    for begin in range(0, len(rows), size):
+        text_R, place_R = where[begin : begin + size].unbind(-1)
+        yield head.logits(states_BTX[text_R, place_R]), targets[begin : begin + size]
+
+
+def _log_probabilities(logits_RV: Tensor, targets_R: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the log-probability of each target and whether it is the first choice."""
+    log_RV = torch.log_softmax(logits_RV, -1)
+    return log_RV.gather(-1, targets_R[:, None]).squeeze(-1), logits_RV.argmax(-1) == targets_R
+
+
+def _expectations(
+    logits_RV: Tensor, targets_R: Tensor, following: Iterator[int | None], top_n: int
+) -> Iterator[Expectation]:
+    log_RV = torch.log_softmax(logits_RV, -1)
+    share_RV = log_RV.exp()
+    # Where a probability is 0 its logarithm is minus infinity, and 0 times that is no number.
+    entropy_R = -(share_RV * log_RV.clamp(min=torch.finfo(torch.float32).min)).sum(-1, dtype=torch.float64)
+    top_RN = share_RV.topk(min(top_n, share_RV.shape[-1]), -1).values.double()
+    true_R = share_RV.gather(-1, targets_R[:, None]).squeeze(-1).double()
+    rank_R = (logits_RV > logits_RV.gather(-1, targets_R[:, None])).sum(-1) + 1
+    columns = zip(top_RN.tolist(), entropy_R.tolist(), true_R.tolist(), rank_R.tolist(), strict=True)
+    for top, entropy, probability, rank in columns:
+        known = next(following) is not None
+        yield Expectation(tuple(top), max(0.0, entropy), rank if known else None, probability if known else None)
+
+
+def _hidden(model: Any, inputs_BT: Tensor) -> Tensor:
+    states_BTH: Tensor = model.base_model(input_ids=inputs_BT, use_cache=False).last_hidden_state
+    return states_BTH
+
+
+def _right_padded(texts: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+    width = max(map(len, texts))
+    return torch.tensor([[*ids, *[0] * (width - len(ids))] for ids in texts], device=device)

@@ -1,0 +1,255 @@
+"""What a model thinks of given texts: next-token records, log-probabilities, and two trivial models beside it.
+
+Knows neither torch nor a transport; a backend gives the probabilities of tokens, the sums are made here, in float64.
+
+What is scored. Held-out text whole: its first token too where the model has a start token (else that token has no
+context, and `tokens` and `text_bytes` leave it out). A document from the end of its real prefix, given that prefix. A
+text longer than `max_tokens` or the context is cut at its end, and only the bytes of the scored part count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from ouroscope.corpora.stored import read_corpus
+from ouroscope.errors import InvalidRequest
+from ouroscope.predictions import write_predictions
+from ouroscope.records.artifacts import ArtifactRef
+from ouroscope.records.documents import Document
+from ouroscope.records.generation import Capability, PromptUnit, Score, Scored
+from ouroscope.records.predictions import NextToken, ScoredText, TextRole
+from ouroscope.store.artifacts import ArtifactStore
+from services.generator.backend import Backend, LanguageModel, TokenScores, require
+from services.generator.meter import Meter, Task
+from services.generator.plan import parts
+from services.generator.tokens import Tokens
+
+log = structlog.get_logger(__name__)
+
+_BATCHES_AT_ONCE = 16
+"""Texts are sorted by length within so many batches, and so many are held in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A text cut to what the model may see."""
+
+    document: Document
+    tokens: list[int]
+    scored_from: int
+    """First token that counts."""
+    scored_bytes: int
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What became of the texts, filled in while they pass."""
+
+    prompts: int = 0
+    texts: int = 0
+    tokens: int = 0
+    left_out: int = 0
+    """Documents too short to give a prompt or a scored token."""
+
+
+def score(store: ArtifactStore, backend: Backend, request: Score, task: Task) -> Scored:
+    """Ask the model about every corpus of the request and publish what it says.
+
+    `request.batch_size` is the number of texts that are looked at together; it must not be 0.
+
+    Raises:
+        CapabilityMissing: the backend gives no probabilities.
+        InvalidRequest: a prompt does not fit into the context, or no text is long enough to be scored.
+    """
+    require(backend, Capability.SCORE)
+    model = backend.open(request.model)
+    counts = _Counts()
+    ref = write_predictions(
+        store,
+        _next_tokens(store, model, request, counts, task),
+        chain(
+            _texts(store, model, request, TextRole.HELDOUT, counts, task),
+            _texts(store, model, request, TextRole.DOCUMENT, counts, task),
+        ),
+        {"model": request.model.digest},
+    )
+    log.info("texts.scored", prompts=counts.prompts, texts=counts.texts, tokens=counts.tokens, left_out=counts.left_out)
+    return Scored(
+        predictions=ref,
+        prompts=counts.prompts,
+        texts=counts.texts,
+        tokens=counts.tokens,
+        unigram_perplexity=_unigram_of(store, model, request, task),
+        uniform_perplexity=float(model.vocabulary),
+    )
+
+
+def _next_tokens(
+    store: ArtifactStore, model: LanguageModel, request: Score, counts: _Counts, task: Task
+) -> Iterator[NextToken]:
+    if request.prompts is None:
+        return
+    meter = Meter(task, "next tokens", _documents_in(store, request.prompts))
+    for part in parts(read_corpus(store, request.prompts), _BATCHES_AT_ONCE * request.batch_size):
+        cut = [(document, *_prompt(model.tokens, document.text, request)) for document in part]
+        asked = [(document, ids, true) for document, ids, true in cut if ids is not None]
+        counts.left_out += len(part) - len(asked)
+        counts.prompts += len(asked)
+        for document, ids, _ in asked:
+            _check_room(model, document, ids)
+        meter.begin(len(part), sum(len(ids) + len(model.tokens.start) for _, ids, _ in asked))
+        prompts, following = [ids for _, ids, _ in asked], [true for _, _, true in asked]
+        found = model.expect(prompts, following, request.top_n, request.batch_size, meter.pulse)
+        for (document, _, _), expectation in zip(asked, found, strict=True):
+            yield NextToken(
+                prompt_id=document.id,
+                cluster=document.cluster,
+                top_probabilities=expectation.top_probabilities,
+                entropy=expectation.entropy,
+                true_rank=expectation.true_rank,
+                true_probability=expectation.true_probability,
+                domain=document.domain,
+            )
+        meter.finish(len(part))
+
+
+def _prompt(tokens: Tokens, text: str, request: Score) -> tuple[list[int] | None, int | None]:
+    """Return the tokens of the prompt and the token that really follows; (None, None) if the text is too short."""
+    if request.prompt_unit is PromptUnit.TOKENS:
+        ids = tokens.encode(text)
+        enough = len(ids) >= request.prompt_length
+        following = ids[request.prompt_length :][:1]
+    else:
+        end = end_of_words(text, request.prompt_length)
+        enough = end is not None
+        ids, rest = tokens.split(text, end or 0)
+        following = rest[:1]
+    if not enough:
+        return None, None
+    kept = ids[: request.prompt_length] if request.prompt_unit is PromptUnit.TOKENS else ids
+    return kept, next(iter(following), None)
+
+
+def end_of_words(text: str, words: int) -> int | None:
+    """Return where the `words`-th word between white space ends, or None if there are fewer.
+
+    >>> end_of_words("two words here", 2)
+    9
+    """
+    end = 0
+    for word in text.split()[:words]:
+        end = text.index(word, end) + len(word)
+    return end if len(text.split()) >= words else None
+
+
+def _check_room(model: LanguageModel, document: Document, ids: Sequence[int]) -> None:
+    if (not ids and not model.tokens.start) or len(ids) + len(model.tokens.start) > model.context_tokens:
+        raise InvalidRequest(
+            f"the prompt of document {document.id[:80]!r} has {len(ids)} tokens and the model sees "
+            f"{model.context_tokens} at once; lower prompt_length"
+        )
+
+
+def _texts(
+    store: ArtifactStore, model: LanguageModel, request: Score, role: TextRole, counts: _Counts, task: Task
+) -> Iterator[ScoredText]:
+    corpus = request.heldout if role is TextRole.HELDOUT else request.documents
+    if corpus is None:
+        return
+    meter = Meter(task, role.value.lower(), _documents_in(store, corpus))
+    for part in parts(read_corpus(store, corpus), _BATCHES_AT_ONCE * request.batch_size):
+        texts = list(cut_texts(model.tokens, part, role, text_limit(model, request.max_tokens)))
+        counts.left_out += len(part) - len(texts)
+        counts.texts += len(texts)
+        meter.begin(len(part), sum(len(text.tokens) + len(model.tokens.start) for text in texts))
+        tokens, firsts = [text.tokens for text in texts], [text.scored_from for text in texts]
+        found = model.judge(tokens, firsts, request.batch_size, meter.pulse)
+        for text, scores in zip(texts, found, strict=True):
+            counts.tokens += len(scores.greedy)
+            yield _scored(text, scores, role, request.last_n if role is TextRole.HELDOUT else 0)
+        meter.finish(len(part))
+
+
+def text_limit(model: LanguageModel, max_tokens: int) -> int:
+    """Return how many tokens of a text are looked at."""
+    return min(max_tokens, model.context_tokens - len(model.tokens.start))
+
+
+def cut_texts(tokens: Tokens, documents: Sequence[Document], role: TextRole, limit: int) -> Iterator[_Text]:
+    """Yield the part of each document that is looked at; one without a token to score is left out."""
+    whole = role is TextRole.HELDOUT
+    prefixes = [0 if whole else document.prefix_length for document in documents]
+    cut = [tokens.split(document.text, prefix) for document, prefix in zip(documents, prefixes, strict=True)]
+    for document, prefix, (before, rest) in zip(documents, prefixes, cut, strict=True):
+        # Without a start token nothing tells the model that the first token is the first.
+        first = max(len(before), 0 if tokens.start else 1)
+        seen = [*before, *rest][:limit]
+        if len(seen) > first:
+            is_whole = len(seen) == len(before) + len(rest) and first == len(before)
+            size = len(document.text[prefix:].encode()) if is_whole else tokens.bytes_of(seen[first:])
+            yield _Text(document, seen, first, size)
+
+
+def _scored(text: _Text, scores: TokenScores, role: TextRole, last_n: int) -> ScoredText:
+    last = min(last_n, len(scores.greedy))
+    return ScoredText(
+        document_id=text.document.id,
+        cluster=text.document.cluster,
+        role=role,
+        tokens=len(scores.greedy),
+        text_bytes=text.scored_bytes,
+        log_probability=min(0.0, math.fsum(scores.log_probabilities.tolist())),
+        greedy_tokens=int(scores.greedy.sum()),
+        last_tokens=last,
+        last_greedy_tokens=int(scores.greedy[len(scores.greedy) - last :].sum()),
+        domain=text.document.domain,
+    )
+
+
+def _unigram_of(store: ArtifactStore, model: LanguageModel, request: Score, task: Task) -> float | None:
+    """Return the perplexity of the unigram model on the tokens that the model itself was scored on."""
+    if request.unigram_corpus is None or request.heldout is None:
+        return None
+    counts = np.zeros(model.vocabulary, dtype=np.int64)
+    for part in parts(read_corpus(store, request.unigram_corpus), 256):
+        task.check()
+        counts += _histogram(chain.from_iterable(model.tokens.encode_many([d.text for d in part])), model.vocabulary)
+    scored = np.zeros(model.vocabulary, dtype=np.int64)
+    limit = text_limit(model, request.max_tokens)
+    for part in parts(read_corpus(store, request.heldout), 256):
+        task.check()
+        for text in cut_texts(model.tokens, part, TextRole.HELDOUT, limit):
+            scored += _histogram(text.tokens[text.scored_from :], model.vocabulary)
+    return unigram_perplexity(counts, scored)
+
+
+def unigram_perplexity(counts: NDArray[np.int64], scored: NDArray[np.int64]) -> float | None:
+    """Return the perplexity per token of the add-one smoothed unigram model on scored tokens; None without any.
+
+        q(t) = (c_t + 1) / (N + V)        perplexity = exp(-sum_t s_t log q(t) / sum_t s_t)
+
+    `counts` c and `scored` s have one entry per token of the vocabulary; N = sum of c, V = their length.
+
+    >>> unigram_perplexity(np.array([1, 0]), np.array([0, 1]))
+    3.0
+    """
+    total = int(scored.sum())
+    if total == 0:
+        return None
+    log_shares = np.log(counts + 1.0) - math.log(int(counts.sum()) + len(counts))
+    return math.exp(-math.fsum((scored * log_shares).tolist()) / total)
+
+
+def _histogram(tokens: Iterable[int], vocabulary: int) -> NDArray[np.int64]:
+    return np.bincount(np.fromiter(tokens, dtype=np.int64), minlength=vocabulary)
+
+
+def _documents_in(store: ArtifactStore, ref: ArtifactRef) -> int:
+    return int(store.manifest(ref).summary.get("documents") or 0)

@@ -1,0 +1,107 @@
+"""Documents into full blocks of tokens. Knows token numbers; nothing of tokenizers, tensors or files.
+
+Padding would spend compute on nothing, so documents are written one after another, each closed by the end token, and
+the stream is cut into blocks of equal length. The stream never ends: when every document has been read, the next epoch
+begins in another order, so the number of optimiser steps is the recipe's alone, whatever the size of the corpus.
+"""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from ouroscope.errors import InvalidRequest
+from ouroscope.seeds import derive_seed
+
+Tokens = Sequence[int]
+
+
+class Documents(Protocol):
+    """Token lists by position. What holds them decides whether they lie in memory or in a file."""
+
+    def __len__(self) -> int:
+        """Return the number of documents."""
+
+    def __getitem__(self, position: int, /) -> Tokens:
+        """Return the tokens of one document."""
+
+    def length(self, position: int, /) -> int:
+        """Return the number of its tokens, without reading them."""
+
+
+class DocumentList:
+    """Documents in memory."""
+
+    def __init__(self, documents: Sequence[Tokens]) -> None:
+        self._documents = documents
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    def __getitem__(self, position: int, /) -> Tokens:
+        return self._documents[position]
+
+    def length(self, position: int, /) -> int:
+        """Return the number of tokens of one document."""
+        return len(self._documents[position])
+
+
+def epoch_order(documents: int, seed: int, epoch: int) -> Sequence[int]:
+    """Return the positions of all documents in the order of one epoch; depends on the arguments alone."""
+    order = array("q", range(documents))
+    random.Random(derive_seed(seed, "epoch", epoch)).shuffle(order)
+    return order
+
+
+def epoch_tokens(documents: Documents) -> int:
+    """Return the length of one epoch of the stream: all tokens, and an end token per document that has any."""
+    lengths = (documents.length(position) for position in range(len(documents)))
+    return sum(length + 1 for length in lengths if length)
+
+
+def packed_blocks(
+    documents: Documents, *, block_tokens: int, end: int, seed: int, first: int = 0
+) -> Iterator[array[int]]:
+    """Yield blocks without end, starting with block number `first`; each holds exactly `block_tokens` tokens.
+
+    The blocks joined are the epochs joined: in every epoch each document appears once, followed by `end`. Starting at
+    `first` gives what is left after taking `first` blocks, without reading the documents before. A document without
+    tokens is passed over. Memory: one order of the documents and one block.
+
+    Raises:
+        InvalidRequest: no document has a token.
+
+    >>> [list(b) for _, b in zip(range(2), packed_blocks(DocumentList([[5, 6]]), block_tokens=4, end=0, seed=1))]
+    [[5, 6, 0, 5], [6, 0, 5, 6]]
+    """
+    per_epoch = epoch_tokens(documents)
+    if not per_epoch:
+        raise InvalidRequest("the corpora hold no token to train on; give documents that are not empty")
+    epoch, skip = divmod(first * block_tokens, per_epoch)
+    block = array("q")
+    for piece in _pieces(documents, end, seed, epoch, skip):
+        start = 0
+        while start < len(piece):
+            taken = piece[start : start + block_tokens - len(block)]
+            block.extend(taken)
+            start += len(taken)
+            if len(block) == block_tokens:
+                yield block
+                block = array("q")
+
+
+def _pieces(documents: Documents, end: int, seed: int, epoch: int, skip: int) -> Iterator[list[int]]:
+    """Yield each document with its end token, epoch after epoch, leaving out the first `skip` tokens."""
+    while True:
+        for position in epoch_order(len(documents), seed, epoch):
+            length = documents.length(position)
+            if not length:
+                continue
+            if skip > length:
+                skip -= length + 1
+                continue
+            yield [*documents[position], end][skip:]
+            skip = 0
+        epoch += 1

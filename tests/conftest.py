@@ -1,0 +1,38 @@
+"""Shared fixtures: programs that tests need, and the rule that a missing one is a skip for users and a failure in CI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+IN_CI = os.environ.get("CI") == "true"
+
+# Progress bars and telemetry of libraries have no place in test output; no test may reach a hub.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """Find a program on this machine; a missing one skips the test for a user and fails it in CI."""
+
+    def find(name: str) -> str:
+        local = ROOT / ".venv/node/node_modules/.bin" / name
+        found = shutil.which(name) or (str(local) if local.exists() else None)
+        if found is None:
+            message = f"the program {name} is not installed"
+            pytest.fail(message) if IN_CI else pytest.skip(message)
+        return found
+
+    return find

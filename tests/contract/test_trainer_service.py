@@ -1,0 +1,195 @@
+"""The trainer as callers meet it: on the wire, with its errors, and as a process that is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import ByteLevelBPETokenizer
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from ouroscope.client import TrainerClient
+from ouroscope.corpora.stored import write_corpus
+from ouroscope.errors import InvalidRequest, NotFound, OuroscopeError, UntrustedArtifact
+from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
+from ouroscope.records.documents import Document
+from ouroscope.records.progress import Progress
+from ouroscope.records.training import FineTune, FineTuned, LoraSpec, Method, Recipe
+from ouroscope.store import ArtifactStore
+from services.trainer.environment import prepare
+from services.trainer.job import Job
+from services.trainer.service import start
+
+TEXTS = [f"The serpent swallowed its tail {number} times before it noticed the taste." for number in range(20)]
+QUICK = Recipe(steps=6, batch_size=2, block_tokens=16, checkpoint_steps=2)
+LONG = replace(QUICK, steps=600, checkpoint_steps=20, method=Method.LORA, lora=LoraSpec(rank=2, dropout=0.1))
+
+
+@pytest.fixture(scope="module")
+def model_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("tiny")
+    learner = ByteLevelBPETokenizer()
+    learner.train_from_iterator(TEXTS, vocab_size=300, show_progress=False, special_tokens=["<|end|>"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=learner._tokenizer, eos_token="<|end|>")
+    tokenizer.save_pretrained(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+        config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=64, **size)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    return {path.name: path for path in folder.iterdir()}
+
+
+@pytest.fixture
+def asked(model_files: dict[str, Path]) -> Callable[[ArtifactStore, Recipe], FineTune]:
+    def asked(store: ArtifactStore, recipe: Recipe) -> FineTune:
+        model = store.publish(ArtifactKind.MODEL, None, model_files)
+        corpus = write_corpus(store, [Document(id=str(n), text=text) for n, text in enumerate(TEXTS)])
+        return FineTune(model=model, corpora=(corpus,), recipe=recipe)
+
+    return asked
+
+
+@pytest.fixture
+async def trainer(store: ArtifactStore, connect) -> AsyncIterator[TrainerClient]:
+    server = await start(store, threads=1, device="cpu")
+    yield TrainerClient(connect(server.address))
+    await server.stop(grace=0.0)
+
+
+async def test_a_caller_gets_the_model_that_training_in_process_gives(trainer, store, asked, tmp_path):
+    request = asked(store, QUICK)
+    told: list[Progress] = []
+    tuned = await trainer.fine_tune(request, told.append)
+    elsewhere = ArtifactStore(tmp_path / "elsewhere")
+    asked(elsewhere, QUICK)
+    expected = await asyncio.to_thread(train_here, elsewhere, request, [])
+    assert tuned == expected
+    assert store.exists(tuned.model)
+
+
+async def test_asking_again_answers_from_what_was_published(trainer, store, asked):
+    first = await trainer.fine_tune(asked(store, QUICK))
+    told: list[Progress] = []
+    assert await trainer.fine_tune(asked(store, QUICK), told.append) == first
+    assert not any(progress.stage == "train" and progress.done < QUICK.steps for progress in told)
+
+
+async def test_errors_come_back_as_what_they_were(trainer, store, asked, model_files):
+    request = asked(store, QUICK)
+    poisoned = store.publish(ArtifactKind.MODEL, None, {**model_files, "pytorch_model.bin": b"\x80\x04."})
+    wrong: list[tuple[FineTune, type[OuroscopeError]]] = [
+        (replace(request, model=ArtifactRef(ArtifactKind.MODEL, "0" * 64)), NotFound),
+        (replace(request, corpora=(request.model,)), InvalidRequest),
+        (replace(request, recipe=replace(QUICK, block_tokens=1000)), InvalidRequest),
+        (replace(request, model=poisoned), UntrustedArtifact),
+    ]
+    for impossible, kind in wrong:
+        with pytest.raises(kind):
+            await trainer.fine_tune(impossible)
+    assert len(list(store.list(ArtifactKind.MODEL))) == 2
+
+
+async def test_a_caller_that_goes_away_stops_the_training_and_finds_it_again(trainer, store, asked):
+    request = asked(store, replace(LONG, steps=300))
+    before = set(store.list(ArtifactKind.MODEL))
+    told: list[Progress] = []
+    await let_run_until(trainer, request, 5, told)
+    assert set(store.list(ArtifactKind.MODEL)) == before
+    resumed: list[Progress] = []
+    tuned = await trainer.fine_tune(request, resumed.append)
+    assert tuned.steps == 300
+    assert all(progress.done >= 5 for progress in resumed if progress.stage == "train")
+
+
+@pytest.mark.e2e
+async def test_a_trainer_killed_and_then_terminated_ends_with_the_model_of_an_undisturbed_one(
+    connect, asked, tmp_path, root
+):
+    store, undisturbed = ArtifactStore(tmp_path / "disturbed"), ArtifactStore(tmp_path / "undisturbed")
+    request = asked(store, LONG)
+    asked(undisturbed, LONG)
+    for ending, at_least in ((signal.SIGKILL, 50), (signal.SIGTERM, 200)):
+        process, address = await started(store, root)
+        end = partial(process.send_signal, ending)
+        await let_run_until(TrainerClient(connect(address)), request, at_least, [], end)
+        assert await process.wait() == (-signal.SIGKILL if ending is signal.SIGKILL else 0)
+        assert list(store.list(ArtifactKind.MODEL)) == [request.model]
+    resumed: list[Progress] = []
+    tuned = await asyncio.to_thread(train_here, store, request, resumed)
+    assert min(progress.done for progress in resumed if progress.stage == "train") > 200
+    assert tuned == await asyncio.to_thread(train_here, undisturbed, request, [])
+
+
+def test_a_process_with_a_wrong_setting_says_which_and_does_not_start(root):
+    environment = {**os.environ, "OURO_TRAINER_TREADS": "2", "PYTHONPATH": str(root)}
+    command = [sys.executable, "-m", "services.trainer"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "did you mean OURO_TRAINER_THREADS?" in ended.stderr
+    assert ended.stdout == ""
+
+
+async def let_run_until(
+    trainer: TrainerClient,
+    request: FineTune,
+    steps: int,
+    told: list[Progress],
+    end: Callable[[], None] = lambda: None,
+) -> None:
+    """Follow the training until it made so many steps, end it, and go away."""
+    enough = asyncio.Event()
+
+    def note(progress: Progress) -> None:
+        told.append(progress)
+        if progress.stage == "train" and progress.done >= steps:
+            enough.set()
+
+    call = asyncio.create_task(trainer.fine_tune(request, note))
+    await asyncio.wait({call, asyncio.create_task(enough.wait())}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+    assert enough.is_set()
+    assert not call.done(), "the training was over before it could be disturbed"
+    end()
+    call.cancel()
+    await asyncio.wait({call})
+
+
+async def started(store: ArtifactStore, root: Path) -> tuple[asyncio.subprocess.Process, str]:
+    """Start a trainer process and return it with its address."""
+    settings = {"STORE": store.url, "ADDRESS": "127.0.0.1:0", "METRICS_PORT": "0", "THREADS": "1", "DEVICE": "cpu"}
+    environment = {**os.environ, **{f"OURO_TRAINER_{key}": value for key, value in settings.items()}}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "services.trainer",
+        env={**environment, "PYTHONPATH": str(root)},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    async for line in process.stderr:
+        if b"rpc.serving" in line:
+            # Read on, or a full pipe would stop the process.
+            asyncio.get_running_loop().create_task(process.stderr.read())
+            return process, json.loads(line)["address"]
+    raise AssertionError("the trainer did not start")
+
+
+def train_here(store: ArtifactStore, request: FineTune, told: list[Progress]) -> FineTuned:
+    class Uninterrupted:
+        def check(self) -> None: ...
+
+        def report(self, progress: Progress) -> None:
+            told.append(progress)
+
+    environment = prepare(threads=1, device="cpu")
+    return Job(store=store, request=request, environment=environment, control=Uninterrupted()).run()

@@ -1,0 +1,153 @@
+"""Bad input gets one clear line that says what to do, a non-zero exit, and leaves nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Ouroscope
+
+pytestmark = pytest.mark.e2e
+
+
+def told(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line of error, after checking that it is one and that no traceback leaks."""
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def test_a_missing_file(ouroscope: Ouroscope) -> None:
+    done = ouroscope("analyze", "nowhere.jsonl")
+    assert done.returncode == 2
+    assert "nowhere.jsonl" in told(done)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("empty.jsonl", b"", "empty"),
+        ("binary.txt", bytes(range(256)) * 20, "binary"),
+        ("latin.txt", "une phrase d\xe9j\xe0 vue\n".encode("latin-1") * 50, "UTF-8"),
+        ("other.jsonl", b'{"body": "no text field here"}\n', "body"),
+        ("broken.jsonl", b'{"text": "good"}\n{"text": \n', "2"),
+    ],
+    ids=["empty", "binary", "invalid UTF-8", "another field", "broken JSON"],
+)
+def test_a_file_that_cannot_be_read_as_text(
+    ouroscope: Ouroscope, tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert says in told(ouroscope("analyze", name))
+
+
+def test_a_single_line_of_50_megabytes(ouroscope: Ouroscope, tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_bytes(b"word " * 10_000_000)
+    assert "long.txt" in told(ouroscope("analyze", "long.txt"))
+
+
+def test_a_corpus_of_one_document_has_values_and_no_verdict(ouroscope: Ouroscope, tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_text(json.dumps({"text": "only one document here, with a few words"}) + "\n")
+    measured = json.loads(ouroscope("analyze", "one.jsonl", "--json").stdout)
+    assert measured["metrics"]["types"]["value"] == 8
+    assert measured["metrics"]["types"]["lower"] is None
+    compared = json.loads(ouroscope("compare", "one.jsonl", "one.jsonl", "--json").stdout)
+    assert compared["verdict"] == "INSUFFICIENT_DATA"
+
+
+def test_an_unknown_metric_is_answered_with_the_one_that_was_meant(ouroscope: Ouroscope, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a few words\n")
+    assert "type_token_ratio" in told(ouroscope("analyze", "a.txt", "--metric", "type_token_ration"))
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("arms.replace.protocol=repalce", "replace"),
+        ("documents=-3", "documents"),
+        ("documents=many", "documents"),
+        ("documets=100", "documents"),
+        ("sampling.temperature=99", "temperature"),
+        ("no-equals-sign", "key=value"),
+    ],
+)
+def test_a_wrong_specification(ouroscope: Ouroscope, home: Path, override: str, says: str) -> None:
+    done = ouroscope("run", "--set", override)
+    assert done.returncode == 2
+    assert says in told(done)
+    assert not (home / "store").exists()
+
+
+def test_several_wrong_values_are_told_at_once(ouroscope: Ouroscope) -> None:
+    line = told(ouroscope("run", "--set", "documents=1", "--set", "generations=0", "--set", "sampling.top_p=7"))
+    assert all(field in line for field in ("documents", "generations", "top_p"))
+
+
+def test_an_unknown_model(ouroscope: Ouroscope) -> None:
+    done = ouroscope("run", "--set", "model=ouro-huge")
+    assert done.returncode != 0
+    assert "ouro-huge" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_run(ouroscope: Ouroscope) -> None:
+    assert "no-such-run" in told(ouroscope("runs", "show", "no-such-run")) or "ouroscope run" in told(
+        ouroscope("runs", "show", "no-such-run")
+    )
+
+
+def test_a_home_that_cannot_be_written(ouroscope: Ouroscope, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    assert "OUROSCOPE_HOME" in told(ouroscope("run", OUROSCOPE_HOME=str(tmp_path / "file" / "home")))
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_port_in_use(ouroscope: Ouroscope, taken_port: int) -> None:
+    assert str(taken_port) in told(ouroscope("run", "--metrics-port", str(taken_port)))
+    served = ouroscope("serve", "analyzer", OURO_ANALYZER_ADDRESS=f"127.0.0.1:{taken_port}")
+    assert served.returncode != 0
+    assert str(taken_port) in served.stderr
+    assert "Traceback" not in served.stderr
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte, where this machine lets us mount one."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("mounting a small file system needs root")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=False)
+    if mounted.returncode:
+        pytest.skip("this machine lets nobody mount a small file system")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk(ouroscope: Ouroscope, small_disk: Path) -> None:
+    (small_disk / "fill").write_bytes(b"0" * 900_000)
+    done = ouroscope("corpus", "build", "embedded", OUROSCOPE_HOME=str(small_disk / "home"))
+    assert "space" in told(done) or "full" in told(done)
+    manifests = list((small_disk / "home").rglob("manifest.json"))
+    assert manifests == []
+
+
+def test_help_of_every_command_answers_and_teaches(ouroscope: Ouroscope) -> None:
+    for command in ("run", "analyze", "compare", "report", "serve", "runs", "corpus", "models"):
+        done = ouroscope(command, "--help")
+        assert done.returncode == 0
+        assert len(done.stdout.splitlines()) > 5

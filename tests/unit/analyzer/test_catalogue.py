@@ -1,0 +1,111 @@
+"""The catalogue against the table of names that the project fixed once, and every data sheet against its own example."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+
+import pytest
+
+import services.analyzer.metrics
+import services.analyzer.network
+from ouroscope.errors import InvalidRequest
+from ouroscope.records.analysis import Direction, Family
+from services.analyzer.catalogue import CATALOGUE, METRICS, NOT_MEASURED, RELATIVE, choose
+
+# Rows of the table of names: a sign is the direction that means collapse, H a headline.
+NAMES = {
+    Family.TEXT: """types -H, type_token_ratio -, mattr -H, mtld -, hdd -, yule_k +, token_entropy -H,
+        normalized_entropy_by_tokens -H, normalized_entropy_by_types -, hapax_share -, zipf_exponent +, head_share +,
+        distinct_1 -, distinct_2 -, distinct_3 -H, distinct_4 -, distinct_5 -, skipgram_2_2 -, repetition_2 +,
+        repetition_3 +, repetition_4 +, diversity_product -, self_bleu_4 +, compression_ratio +, entropy_rate -,
+        near_duplicate_share +, pos_divergence +, vocabulary_coverage -, tail_coverage -, novel_token_share 0,
+        expectation_adjusted_distinct -, levenshtein_diversity -, tfidf_mean 0, document_length 0, sentence_length 0,
+        dependency_depth 0, dependency_distance 0, syntactic_diversity -, readability 0""",
+    Family.NETWORK: """nodes -H, edges -H, edge_weight_entropy -H, degree_entropy -H, hub_share +H, node_overlap -,
+        edge_overlap -, central_overlap -, density 0, mean_degree 0, degree_gini +, clustering 0, transitivity 0,
+        components 0, giant_share 0, path_length 0, assortativity 0, modularity 0, communities 0, core_depth 0,
+        small_world 0""",
+    Family.MODEL: """top1_probability +H, gini_top100 +H, collapsed_90 +, collapsed_99 +H, collapsed_999 +,
+        next_token_entropy -H, effective_tokens -, true_token_rank +, heldout_perplexity +, bits_per_byte +,
+        last_n_accuracy -, surplexity -, base_perplexity_of_synthetic -, greedy_share +""",
+    Family.EMBEDDING: """vendi_score -H, effective_rank -H, mean_cosine_distance -H, frechet_distance +,
+        frontier_divergence +""",
+}
+SIGNS = {"+": Direction.RISING, "-": Direction.FALLING, "0": Direction.NONE}
+
+
+def table():
+    for family, row in NAMES.items():
+        for id, sign, headline in re.findall(r"(\w+) ([-+0])(H?)", row):
+            for prefix in ("cooccurrence_", "syntactic_") if family is Family.NETWORK else ("",):
+                yield prefix + id, family, SIGNS[sign], bool(headline)
+
+
+def test_every_name_of_the_table_is_measured_or_says_why_not():
+    known = [info.id for info in CATALOGUE] + [one.id for one in NOT_MEASURED]
+    assert sorted(known) == sorted(name for name, *_ in table())
+
+
+def test_families_directions_and_headlines_are_those_of_the_table():
+    expected = {name: rest for name, *rest in table()}
+    for info in CATALOGUE:
+        assert [info.family, info.direction, info.headline] == expected[info.id], info.id
+
+
+def test_units_are_words_that_the_catalogue_explains():
+    units = {
+        "1",
+        "ratio",
+        "nats",
+        "words",
+        "tokens",
+        "ranks",
+        "concepts",
+        "relations",
+        "components",
+        "communities",
+        "steps",
+    }
+    assert {info.unit for info in CATALOGUE} <= units
+
+
+def test_every_family_that_votes_has_3_to_5_headlines():
+    for family in (Family.TEXT, Family.NETWORK, Family.MODEL):
+        assert 3 <= sum(info.headline for info in CATALOGUE if info.family is family) <= 5
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.id)
+def test_a_data_sheet_says_all_that_a_reader_needs(metric):
+    sheet = metric.sheet.__doc__
+    for needed in ("Range", "collapse", "Undefined", "Bias", "Source", ">>>"):
+        assert needed in sheet, needed
+    assert metric.info().summary.endswith((".", ":"))
+
+
+def modules():
+    yield from (f"services.analyzer.{name}" for name in ("jackknife", "tokens", "keys"))
+    for package in (services.analyzer.metrics, services.analyzer.network):
+        yield from (module.name for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."))
+
+
+@pytest.mark.parametrize("name", list(modules()))
+def test_examples_of_data_sheets_run(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_no_ids_means_all_metrics():
+    assert choose(()) == (METRICS, NOT_MEASURED)
+
+
+def test_an_unknown_metric_is_an_error_that_names_near_ones():
+    with pytest.raises(InvalidRequest, match=r"no metric 'distinct_33'; did you mean .*distinct_3") as error:
+        choose(["types", "distinct_33", "nonsense"])
+    assert len(error.value.problems) == 2
+
+
+def test_a_known_name_that_is_not_measured_is_left_out_with_the_reason():
+    chosen, left_out = choose(["types", "syntactic_nodes", "vocabulary_coverage"])
+    assert [metric.id for metric in chosen] == ["types"]
+    assert {one.id for one in left_out} == {"syntactic_nodes", "vocabulary_coverage"}
+    assert all(info.id in {i.id for i in CATALOGUE} for info in RELATIVE)

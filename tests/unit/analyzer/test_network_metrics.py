@@ -1,0 +1,174 @@
+"""The semantic network against NetworkX, and its drawing and export against themselves."""
+
+import itertools
+import json
+import math
+
+import networkx as nx
+import numpy as np
+import pytest
+from scipy import stats
+
+from services.analyzer.analysis import value_of
+from services.analyzer.catalogue import METRICS
+from services.analyzer.measured import MeasuredRung
+from services.analyzer.network import graph as graph_module
+from services.analyzer.network.drawing import as_networkx, drawing, graphml, node_link_json
+from services.analyzer.network.edges import content_words, cooccurrences
+from services.analyzer.network.graph import Graph, graph_of
+from services.analyzer.network.structure import assortativity
+
+from .corpora import prose, rung_of
+
+BY_ID = {metric.id.removeprefix("cooccurrence_"): metric for metric in METRICS}
+
+
+@pytest.fixture(scope="module")
+def measured():
+    # 15 documents: one group, so that values are those of the whole network.
+    return MeasuredRung(rung_of(prose(15, 40, seed=8, vocabulary=150)))
+
+
+@pytest.fixture(scope="module")
+def oracle(measured):
+    """The same network, built by the definition with NetworkX."""
+    graph = nx.Graph()
+    for text in measured.rung.texts:
+        for (i, first), (j, second) in itertools.combinations(enumerate(text.split()), 2):
+            if j - i < 5 and first != second:
+                weight = graph.get_edge_data(first, second, {"weight": 0})["weight"]
+                graph.add_edge(first, second, weight=weight + 1)
+    return graph
+
+
+def test_the_network_is_that_of_the_definition(measured, oracle):
+    built = as_networkx(measured.network, measured.rung.vocabulary)
+    assert nx.utils.graphs_equal(nx.Graph(built.edges(data=True)), nx.Graph(oracle.edges(data=True)))
+
+
+ORACLES = {
+    "nodes": lambda g: g.number_of_nodes(),
+    "edges": lambda g: g.number_of_edges(),
+    "edge_weight_entropy": lambda g: stats.entropy([w for _, _, w in g.edges(data="weight")]),
+    "degree_entropy": lambda g: stats.entropy([k for _, k in g.degree]),
+    "hub_share": lambda g: strongest(g) / (2 * g.size("weight")),
+    "density": nx.density,
+    "mean_degree": lambda g: np.mean([k for _, k in g.degree]),
+    "degree_gini": lambda g: gini([k for _, k in g.degree]),
+    "clustering": nx.average_clustering,
+    "transitivity": nx.transitivity,
+    "components": nx.number_connected_components,
+    "giant_share": lambda g: len(max(nx.connected_components(g), key=len)) / len(g),
+    "path_length": lambda g: nx.average_shortest_path_length(g.subgraph(max(nx.connected_components(g), key=len))),
+    "assortativity": nx.degree_assortativity_coefficient,
+    "core_depth": lambda g: max(nx.core_number(g).values()),
+}
+
+
+def strongest(graph):
+    return sum(sorted((s for _, s in graph.degree(weight="weight")), reverse=True)[: math.ceil(len(graph) / 100)])
+
+
+def gini(values):
+    return sum(abs(a - b) for a, b in itertools.product(values, repeat=2)) / (2 * len(values) * sum(values))
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_measures_are_those_of_networkx(name, measured, oracle):
+    assert value_of(BY_ID[name], measured).value == pytest.approx(ORACLES[name](oracle), abs=1e-9)
+
+
+def test_modularity_is_that_of_its_partition_and_no_worse_than_that_of_networkx(measured, oracle):
+    names = [measured.rung.vocabulary[word] for word in measured.network.nodes_n]
+    parts: dict[int, set[str]] = {}
+    for name, part in zip(names, measured.graph.partition_n.tolist(), strict=True):
+        parts.setdefault(part, set()).add(name)
+    found = value_of(BY_ID["modularity"], measured).value
+    assert found == pytest.approx(nx.community.modularity(oracle, parts.values()), abs=1e-9)
+    assert found > nx.community.modularity(oracle, nx.community.louvain_communities(oracle, seed=1)) - 0.05
+    assert value_of(BY_ID["communities"], measured).value == len(parts)
+
+
+def test_communities_are_the_same_every_time(measured):
+    again = Graph.of(measured.network)
+    assert np.array_equal(again.partition_n, measured.graph.partition_n)
+
+
+def test_structure_of_a_network_in_pieces_is_that_of_networkx():
+    edges = [(0, 1, 1), (1, 2, 1), (2, 0, 3), (2, 3, 1), (4, 5, 2), (6, 7, 1), (7, 8, 1)]
+    graph, oracle = graph_of(edges), nx.Graph((a, b) for a, b, _ in edges)
+    assert graph.giant.tolist() == [0, 1, 2, 3]
+    assert graph.mean_path == nx.average_shortest_path_length(oracle.subgraph([0, 1, 2, 3]))
+    assert assortativity(graph) == pytest.approx(nx.degree_assortativity_coefficient(oracle), abs=1e-12)
+
+
+def test_paths_from_sampled_sources_come_close_to_all_paths(measured, monkeypatch):
+    exact = Graph.of(measured.network).mean_path
+    monkeypatch.setattr(graph_module, "EXACT_PATHS", 50)
+    monkeypatch.setattr(graph_module, "SAMPLED_SOURCES", 60)
+    sampled = Graph.of(measured.network).mean_path
+    assert sampled == pytest.approx(exact, rel=0.02)
+    assert sampled == Graph.of(measured.network).mean_path
+
+
+def test_paths_are_right_with_more_sources_than_bits_in_a_word():
+    ring = [(node, (node + 1) % 600, 1) for node in range(599)] + [(0, 599, 1)]
+    assert graph_of(ring).mean_path == pytest.approx(nx.average_shortest_path_length(nx.cycle_graph(600)))
+
+
+def test_stop_words_are_no_concepts_but_keep_their_place():
+    near = MeasuredRung(rung_of(["cat and the of dog"])).network
+    far = MeasuredRung(rung_of(["cat and the of a dog"])).network
+    assert len(near.nodes_n) == 2
+    assert len(far.nodes_n) == 0
+
+
+def test_relations_do_not_cross_documents():
+    assert len(MeasuredRung(rung_of(["cat", "dog"])).network.nodes_n) == 0
+
+
+def test_a_concept_is_not_related_to_itself():
+    assert len(MeasuredRung(rung_of(["cat cat cat"])).network.source_E) == 0
+
+
+def test_numbers_and_single_letters_are_no_concepts():
+    assert content_words(("x", "1914", "b2", "don't", "\u00e9t\u00e9")).tolist() == [False, False, True, False, True]
+
+
+def test_a_drawing_shows_the_strongest_concepts_and_relations_among_them(measured, oracle):
+    drawn = drawing(measured.network, measured.rung.vocabulary, 12)
+    strengths = sorted(((-s, name) for name, s in oracle.degree(weight="weight")))[:12]
+    assert [(concept.label, concept.strength) for concept in drawn.concepts] == [(name, -s) for s, name in strengths]
+    assert drawn.construction == "cooccurrence"
+    for relation in drawn.relations:
+        first, second = (drawn.concepts[end].label for end in (relation.source, relation.target))
+        assert oracle[first][second]["weight"] == relation.weight
+    assert [r.weight for r in drawn.relations] == sorted((r.weight for r in drawn.relations), reverse=True)
+    assert 0 < len(drawn.relations) <= 60
+
+
+def test_a_drawing_does_not_depend_on_the_order_of_words(measured):
+    rung = rung_of(list(reversed(measured.rung.texts)))
+    again = cooccurrences(rung, content_words(rung.vocabulary))
+    assert drawing(again, rung.vocabulary, 12) == drawing(measured.network, measured.rung.vocabulary, 12)
+
+
+def test_a_drawing_of_nothing_is_empty():
+    rung = rung_of(["the of"])
+    assert drawing(cooccurrences(rung, content_words(rung.vocabulary)), rung.vocabulary, 5).concepts == ()
+
+
+def test_exports_are_read_back_by_networkx(measured, oracle, tmp_path):
+    graph = as_networkx(measured.network, measured.rung.vocabulary)
+    path = tmp_path / "network.graphml"
+    path.write_bytes(graphml(graph))
+    link = nx.node_link_graph(json.loads(node_link_json(graph)), edges="edges")
+    for read in (nx.read_graphml(path), link):
+        assert {frozenset(edge[:2]): edge[2] for edge in read.edges(data="weight")} == {
+            frozenset(edge[:2]): edge[2] for edge in oracle.edges(data="weight")
+        }
+
+
+def test_an_export_can_be_cut_to_the_strongest_concepts(measured):
+    few = as_networkx(measured.network, measured.rung.vocabulary, 10)
+    assert sorted(few) == sorted(c.label for c in drawing(measured.network, measured.rung.vocabulary, 10).concepts)

@@ -1,0 +1,288 @@
+"""Every record, through the wire and through the plain form, by reflection over `wire.PAIRS`.
+
+The strategies below know the bounds of the records; a new record needs a line here only if it has bounds of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import string
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ouroscope.canonical import canonical_json, digest_of, from_plain, to_plain
+from ouroscope.errors import InvalidRequest
+from ouroscope.records.analysis import AnalyzeCorpus, MetricValue, Policy
+from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
+from ouroscope.records.documents import Document, Origin
+from ouroscope.records.generation import SamplingSpec, Score, WindowSpec
+from ouroscope.records.predictions import NextToken, ScoredText
+from ouroscope.records.runs import ArmSpec, DatasetSpec, EvaluationSpec, RunSpec
+from ouroscope.records.training import FineTune, LoraSpec, Recipe
+from ouroscope.shapes import shapes_of
+from ouroscope.v1 import document_pb2, generator_pb2
+from ouroscope.wire import ONLY_ON_THE_WIRE, PAIRS, from_proto, many_from_proto, to_proto
+
+PAIR_IDS = [kind.__name__ for kind in PAIRS]
+every_pair = pytest.mark.parametrize(("kind", "message"), PAIRS.items(), ids=PAIR_IDS)
+
+words = st.text(min_size=1, max_size=12)
+names = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=12)
+counts = st.integers(1, 2**31 - 1)
+refs = st.builds(ArtifactRef, st.sampled_from(ArtifactKind), st.text("0123456789abcdef", min_size=64, max_size=64))
+open_share = st.floats(0, 1, exclude_min=True, exclude_max=True)
+
+BOUNDED: dict[tuple[type[Any], str], st.SearchStrategy[Any]] = {
+    (Document, "id"): words,
+    (WindowSpec, "document_tokens"): st.integers(2, 2**31 - 1),
+    (WindowSpec, "count"): counts,
+    (WindowSpec, "offset"): st.integers(0, 2**31 - 1),
+    (SamplingSpec, "temperature"): st.floats(0, 10),
+    (SamplingSpec, "top_k"): st.integers(0, 2**31 - 1),
+    (SamplingSpec, "top_p"): st.floats(0, 1, exclude_min=True),
+    (SamplingSpec, "max_new_tokens"): counts,
+    (SamplingSpec, "batch_size"): st.integers(0, 2**31 - 1),
+    (Score, "documents"): refs,
+    (Score, "prompt_length"): counts,
+    (Score, "top_n"): st.integers(1, 1000),
+    (Score, "max_tokens"): st.integers(2, 2**31 - 1),
+    (Score, "last_n"): counts,
+    (NextToken, "prompt_id"): words,
+    (NextToken, "top_probabilities"): st.lists(st.floats(0, 0.25), min_size=1, max_size=4).map(
+        lambda some: tuple(sorted(some, reverse=True))
+    ),
+    (NextToken, "entropy"): st.floats(0, 1e6),
+    (NextToken, "true_rank"): st.none() | counts,
+    (ScoredText, "document_id"): words,
+    (ScoredText, "tokens"): counts,
+    (ScoredText, "log_probability"): st.floats(-1e9, 0),
+    (ScoredText, "last_tokens"): counts,
+    (LoraSpec, "rank"): counts,
+    (LoraSpec, "alpha"): st.floats(0, 1e6, exclude_min=True),
+    (LoraSpec, "dropout"): st.floats(0, 1, exclude_max=True),
+    (Recipe, "steps"): counts,
+    (Recipe, "batch_size"): counts,
+    (Recipe, "gradient_accumulation"): counts,
+    (Recipe, "block_tokens"): st.integers(8, 2**31 - 1),
+    (Recipe, "learning_rate"): open_share,
+    (Recipe, "warmup_share"): st.floats(0, 1),
+    (Recipe, "weight_decay"): st.floats(0, 1e6),
+    (Recipe, "max_gradient_norm"): st.floats(0, 1e6, exclude_min=True),
+    (Recipe, "checkpoint_steps"): counts,
+    (FineTune, "corpora"): st.lists(refs, min_size=1, max_size=3).map(tuple),
+    (MetricValue, "undefined_because"): st.none(),
+    (AnalyzeCorpus, "corpus"): refs,
+    (AnalyzeCorpus, "drawn_concepts"): st.integers(0, 500),
+    (Policy, "margin"): st.floats(0, 10, exclude_min=True),
+    (Policy, "far_bound"): st.floats(10, 1e6, exclude_min=True),
+    (Policy, "persistence"): counts,
+    (Policy, "confidence"): st.floats(0.5, 1, exclude_max=True),
+    (Policy, "max_novel_token_share"): st.floats(0, 1, exclude_min=True),
+    (ArmSpec, "name"): names,
+    (ArmSpec, "real_share"): st.floats(0.25, 0.75),
+    (EvaluationSpec, "prompts"): st.integers(20, 2**31 - 1),
+    (EvaluationSpec, "prompt_length"): counts,
+    (EvaluationSpec, "heldout_documents"): st.integers(20, 2**31 - 1),
+    (EvaluationSpec, "max_tokens"): st.integers(2, 2**31 - 1),
+    (EvaluationSpec, "last_n"): counts,
+    (EvaluationSpec, "samples"): st.integers(0, 100),
+    (DatasetSpec, "source"): words,
+    (DatasetSpec, "text_field"): words,
+    (RunSpec, "name"): names,
+    (RunSpec, "generations"): counts,
+    (RunSpec, "seeds"): st.integers(1, 100),
+    (RunSpec, "documents"): st.integers(20, 2**31 - 1),
+    (RunSpec, "document_tokens"): st.integers(4, 2**31 - 1),
+}
+
+Fields = dict[str, Any]
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+
+
+def _fit_document(draw: Draw, fields: Fields) -> None:
+    fields["prefix_length"] = draw(st.integers(0, len(fields["text"])))
+
+
+def _fit_window(draw: Draw, fields: Fields) -> None:
+    fields["prefix_tokens"] = draw(st.integers(1, fields["document_tokens"] - 1))
+
+
+def _fit_sampling(draw: Draw, fields: Fields) -> None:
+    fields["min_new_tokens"] = draw(st.integers(0, fields["max_new_tokens"]))
+
+
+def _fit_scored_text(draw: Draw, fields: Fields) -> None:
+    fields["greedy_tokens"] = draw(st.integers(0, fields["tokens"]))
+    fields["last_greedy_tokens"] = draw(st.integers(0, fields["last_tokens"]))
+
+
+def _fit_metric_value(draw: Draw, fields: Fields) -> None:
+    fields["undefined_because"] = draw(words) if fields["value"] is None else None
+
+
+def _fit_run(draw: Draw, fields: Fields) -> None:
+    arm_names = draw(st.lists(names, min_size=2, max_size=3, unique=True))
+    arms = [draw(records(ArmSpec)) for _ in arm_names]
+    controls = [draw(st.none() | st.sampled_from([n for n in arm_names if n != name])) for name in arm_names]
+    fields["arms"] = tuple(
+        dataclasses.replace(arm, name=name, control=control)
+        for arm, name, control in zip(arms, arm_names, controls, strict=True)
+    )
+
+
+FITTED: dict[type[Any], Callable[[Draw, Fields], None]] = {
+    Document: _fit_document,
+    WindowSpec: _fit_window,
+    SamplingSpec: _fit_sampling,
+    ScoredText: _fit_scored_text,
+    MetricValue: _fit_metric_value,
+    RunSpec: _fit_run,
+}
+
+
+@st.composite
+def records(draw: Draw, kind: type[Any]) -> Any:
+    """Draw a possible record of a class."""
+    if kind is ArtifactRef:
+        return draw(refs)
+    fields = {}
+    for name in shapes_of(kind):
+        if (kind, name) != (RunSpec, "arms"):
+            fields[name] = draw(BOUNDED[kind, name] if (kind, name) in BOUNDED else _values(kind, name))
+    if kind in FITTED:
+        FITTED[kind](draw, fields)
+    return kind(**fields)
+
+
+def _values(kind: type[Any], name: str) -> st.SearchStrategy[Any]:
+    shape = shapes_of(kind)[name]
+    element = _elements(shape.element, PAIRS[kind].DESCRIPTOR.fields_by_name[name])
+    values = st.lists(element, max_size=2).map(tuple) if shape.many else element
+    return st.none() | values if shape.optional else values
+
+
+def _elements(element: Any, descriptor: Any) -> st.SearchStrategy[Any]:
+    if dataclasses.is_dataclass(element):
+        return records(element)
+    if issubclass(element, Enum):
+        return st.sampled_from(element)
+    wide = descriptor.cpp_type == FieldDescriptor.CPPTYPE_INT64
+    scalars: dict[Any, st.SearchStrategy[Any]] = {
+        datetime: st.datetimes(timezones=st.just(UTC)),
+        str: st.text(max_size=12),
+        bool: st.booleans(),
+        float: st.floats(allow_nan=False, allow_infinity=False),
+        int: st.integers(-(2**63), 2**63 - 1) if wide else st.integers(-(2**31), 2**31 - 1),
+    }
+    return scalars[element]
+
+
+a_few = settings(
+    max_examples=8,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@every_pair
+@given(data=st.data())
+@a_few
+def test_every_record_survives_the_wire(kind: type[Any], message: type[Any], data: st.DataObject) -> None:
+    record = data.draw(records(kind))
+    sent = message.FromString(to_proto(record).SerializeToString())
+    assert from_proto(kind, sent) == record
+
+
+@every_pair
+@given(data=st.data())
+@a_few
+def test_every_record_survives_its_plain_form_and_keeps_its_digest(
+    kind: type[Any], message: type[Any], data: st.DataObject
+) -> None:
+    record = data.draw(records(kind))
+    if kind is not ArtifactRef:
+        assert from_plain(kind, to_plain(record)) == record
+    assert digest_of(from_proto(kind, to_proto(record))) == digest_of(record)
+    assert canonical_json(record).isascii()
+
+
+@every_pair
+def test_a_record_and_its_message_have_the_same_fields(kind: type[Any], message: type[Any]) -> None:
+    told = {field.name for field in message.DESCRIPTOR.fields} - ONLY_ON_THE_WIRE
+    assert told == {field.name for field in dataclasses.fields(kind)}
+
+
+@every_pair
+def test_enums_have_the_same_members_in_the_same_order_with_numbers_from_one(
+    kind: type[Any], message: type[Any]
+) -> None:
+    for name, shape in shapes_of(kind).items():
+        if isinstance(shape.element, type) and issubclass(shape.element, Enum):
+            enum = message.DESCRIPTOR.fields_by_name[name].enum_type
+            prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
+            assert [value.name.removeprefix(prefix) for value in enum.values[1:]] == [m.name for m in shape.element]
+            assert [value.number for value in enum.values] == list(range(len(shape.element) + 1))
+
+
+@every_pair
+def test_a_field_that_may_be_none_can_be_absent_on_the_wire(kind: type[Any], message: type[Any]) -> None:
+    optional = [name for name, shape in shapes_of(kind).items() if shape.optional]
+    assert all(message.DESCRIPTOR.fields_by_name[name].has_presence for name in optional)
+
+
+@pytest.mark.parametrize(
+    "kind", [k for k in PAIRS if all(_.default is not dataclasses.MISSING for _ in dataclasses.fields(k))]
+)
+def test_an_empty_message_means_all_defaults(kind: type[Any]) -> None:
+    try:
+        default = kind()
+    except InvalidRequest:
+        return
+    assert from_proto(kind, PAIRS[kind]()) == default
+
+
+def test_absent_is_not_zero() -> None:
+    undefined = MetricValue(id="mattr", undefined_because="no tokens")
+    zero = MetricValue(id="mattr", value=0.0)
+    assert from_proto(MetricValue, to_proto(undefined)).value is None
+    assert from_proto(MetricValue, to_proto(zero)).value == 0.0
+    assert from_proto(Document, to_proto(Document(id="a", text="", generation=0))).generation == 0
+    assert from_proto(Document, to_proto(Document(id="a", text=""))).generation is None
+
+
+def test_a_zero_that_is_not_the_default_is_sent() -> None:
+    greedy = SamplingSpec(temperature=0.0, top_k=0, min_new_tokens=0)
+    assert from_proto(SamplingSpec, to_proto(greedy)) == greedy
+
+
+def test_an_enum_number_of_a_newer_version_is_an_invalid_request() -> None:
+    with pytest.raises(InvalidRequest, match="99 is not a known Origin"):
+        from_proto(Document, document_pb2.Document(id="a", origin=99))
+
+
+def test_an_unspecified_enum_takes_the_default() -> None:
+    assert from_proto(Document, document_pb2.Document(id="a")).origin is Origin.UNKNOWN
+
+
+def test_all_missing_messages_are_told_at_once() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        from_proto(FineTune, PAIRS[FineTune]())
+    assert [problem.field for problem in caught.value.problems] == ["model", "recipe"]
+
+
+def test_an_impossible_message_is_refused_by_the_record() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        from_proto(SamplingSpec, generator_pb2.SamplingSpec(temperature=11, top_p=0))
+    assert [problem.field for problem in caught.value.problems] == ["temperature", "top_p"]
+
+
+def test_many_messages_become_a_tuple() -> None:
+    assert [d.id for d in many_from_proto(Document, [document_pb2.Document(id=i) for i in "ab"])] == ["a", "b"]

@@ -1,0 +1,109 @@
+"""A model small enough to train in a blink, a corpus, and an environment of one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import ByteLevelBPETokenizer
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from ouroscope.corpora.stored import write_corpus
+from ouroscope.errors import Cancelled
+from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
+from ouroscope.records.documents import Document
+from ouroscope.records.progress import Progress
+from ouroscope.store import ArtifactStore
+from services.trainer.environment import Environment, prepare
+
+TEXTS = tuple(
+    f"The {creature} swallows its own tail for the {ordinal} time and calls the taste of it the whole world."
+    for creature in ("serpent", "model", "library", "mirror")
+    for ordinal in ("first", "second", "third")
+)
+
+
+class Control:
+    """Notes progress; raises `stop_with` once `stop_after` steps are made."""
+
+    def __init__(self, stop_after: int | None = None, stop_with: type[BaseException] = Cancelled) -> None:
+        self.reports: list[Progress] = []
+        self._stop_after, self._stop_with = stop_after, stop_with
+
+    @property
+    def steps(self) -> list[int]:
+        return [report.done for report in self.reports if report.stage == "train"]
+
+    def check(self) -> None:
+        if self._stop_after is not None and self._stop_after in self.steps:
+            raise self._stop_with("enough")
+
+    def report(self, progress: Progress) -> None:
+        self.reports.append(progress)
+
+
+@pytest.fixture
+def make_control() -> type[Control]:
+    return Control
+
+
+def write_tiny_model(folder: Path) -> Path:
+    learner = ByteLevelBPETokenizer()
+    learner.train_from_iterator(TEXTS, vocab_size=320, show_progress=False, special_tokens=["<|end|>"])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=learner._tokenizer, eos_token="<|end|>", clean_up_tokenization_spaces=False
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=32,
+                intermediate_size=48,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                max_position_embeddings=64,
+                tie_word_embeddings=True,
+                bos_token_id=0,
+                eos_token_id=0,
+            )
+        )
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def environment() -> Environment:
+    return prepare(threads=1, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "store")
+
+
+@pytest.fixture
+def model(store: ArtifactStore, model_directory: Path) -> ArtifactRef:
+    files = {path.name: path for path in model_directory.iterdir()}
+    return store.publish(ArtifactKind.MODEL, None, files)
+
+
+@pytest.fixture
+def put_corpus(store: ArtifactStore) -> Callable[[Sequence[str]], ArtifactRef]:
+    def put(texts: Sequence[str]) -> ArtifactRef:
+        return write_corpus(store, [Document(id=f"d{n}", text=text) for n, text in enumerate(texts)])
+
+    return put
+
+
+@pytest.fixture
+def corpus(put_corpus: Callable[[Sequence[str]], ArtifactRef]) -> ArtifactRef:
+    return put_corpus(TEXTS)
