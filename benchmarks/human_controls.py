@@ -2,8 +2,9 @@
 
     python benchmarks/human_controls.py wiki=wiki.jsonl news=news.jsonl abstracts=sciabs.jsonl
 
-Four controls: halves of one corpus (cut between documents), one domain against another, a corpus against itself with 30 %
-of its documents repeated, and the libraries of the embedded corpus against each other. Prints a table for docs/log.md.
+Four controls: halves of one corpus (cut between documents, of all of it and of small random parts), one domain against
+another, a corpus against itself with 30 % of its documents repeated, and the libraries of the embedded corpus against
+each other. Prints what docs/log.md records.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from services.analyzer.side import Side, side_of
 from services.analyzer.spread import shipped_spread
 
 HEADLINES = tuple(info.id for info in CATALOGUE if info.headline and info.family is not Family.MODEL)
+SIZES = (30_000, 60_000, 10**9)
+"""Words of the parts of a corpus that are cut into halves; the last is all of it."""
 SMALLEST = 60_000
 """Characters below which a library cannot reach the ladder."""
 
@@ -37,7 +40,8 @@ def main() -> None:
     options = parser.parse_args()
     domains = {name: list(read_documents(path)) for name, _, path in (d.partition("=") for d in options.domains)}
     for name, documents in domains.items():
-        show(f"halves of {name}", halves(documents, options.splits))
+        for words in SIZES:
+            show(f"halves of {words:,} words of {name}", halves(documents, options.splits, words))
     sides = {name: measure(documents) for name, documents in domains.items()}
     for ours, theirs in itertools.permutations(sides, 2):
         show(f"baseline {ours}, candidate {theirs}", [judge(sides[ours], sides[theirs])])
@@ -47,12 +51,13 @@ def main() -> None:
     show("library against library", [judge(a, b) for a, b in itertools.permutations(libraries, 2)])
 
 
-def halves(documents: Sequence[Document], splits: int) -> Iterator[Comparison]:
-    """Yield the comparisons of random halves."""
+def halves(documents: Sequence[Document], splits: int, words: int) -> Iterator[Comparison]:
+    """Yield the comparisons of the halves of random parts."""
     for seed in range(splits):
         shuffled = random.Random(seed).sample(documents, len(documents))
-        middle = len(documents) // 2
-        yield judge(measure(shuffled[:middle]), measure(shuffled[middle:]))
+        sizes = itertools.accumulate(len(document.text.split()) for document in shuffled)
+        taken = [document for document, size in zip(shuffled, sizes, strict=True) if size <= words]
+        yield judge(measure(taken[::2]), measure(taken[1::2]))
 
 
 def repeated(documents: Sequence[Document]) -> list[Document]:

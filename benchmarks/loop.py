@@ -31,7 +31,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "OUROSCOPE_HOME": home}
         began = time.perf_counter()
-        command = [sys.executable, "-m", "ouroscope_app", "run", arguments.spec, *overrides, "--name", "bench", "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "ouroscope_app",
+            "run",
+            arguments.spec,
+            *overrides,
+            "--name",
+            "bench",
+            "--json",
+        ]
         subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
         wall = time.perf_counter() - began
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

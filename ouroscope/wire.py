@@ -108,8 +108,8 @@ def from_proto(kind: type[Record], message: Message) -> Record:
     Raises:
         InvalidRequest: a required field is absent, or a value is impossible.
     """
-    given = {}
-    problems = []
+    given: dict[str, Any] = {}
+    problems: list[FieldProblem] = []
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # every kind in PAIRS is a dataclass
         if _is_given(message, message.DESCRIPTOR.fields_by_name[field.name]):
             given[field.name] = _decode(_decoder(typing.cast(Any, kind), field.name), getattr(message, field.name))
@@ -126,7 +126,11 @@ def many_from_proto(kind: type[Record], messages: Iterable[Message]) -> tuple[Re
 
 
 def _fill_required(
-    kind: type[Any], message: Message, field: dataclasses.Field[Any], given: dict[str, Any], problems: list[FieldProblem]
+    kind: type[Any],
+    message: Message,
+    field: dataclasses.Field[Any],
+    given: dict[str, Any],
+    problems: list[FieldProblem],
 ) -> None:
     """A scalar that is 0 or empty is not sent: it is given all the same. A missing message or enum is a problem."""
     descriptor = message.DESCRIPTOR.fields_by_name[field.name]

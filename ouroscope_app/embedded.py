@@ -33,8 +33,16 @@ class Addresses:
 
 
 @asynccontextmanager
-async def embedded_services(home: Home, ports: dict[str, int] | None = None) -> AsyncIterator[Addresses]:
-    """Start the four services and stop them in the opposite order; a port of 0 takes a free one."""
+async def embedded_services(
+    home: Home, ports: dict[str, int] | None = None, *, recover: bool = False
+) -> AsyncIterator[Addresses]:
+    """Start the four services and stop them in the opposite order.
+
+    Args:
+        home: Where their data lies.
+        ports: By service, and `metrics`; 0 or nothing takes a free one.
+        recover: Whether runs that were interrupted go on by themselves.
+    """
     ports = ports or {}
     store = home.store()
     async with AsyncExitStack() as stack:
@@ -48,7 +56,10 @@ async def embedded_services(home: Home, ports: dict[str, int] | None = None) -> 
             store,
             f"{LOOPBACK}:{ports.get('coordinator', 0)}",
             metrics_address=f"{LOOPBACK}:{ports.get('metrics', 0)}",
-            **workers,
+            recover=recover,
+            generator=workers["generator"],
+            trainer=workers["trainer"],
+            analyzer=workers["analyzer"],
         )
         stack.push_async_callback(driver.stop)
         yield Addresses(

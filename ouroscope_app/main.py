@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+# gRPC reads this at its first import; its core tells of every closed connection otherwise.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
 import typer
 
 import ouroscope

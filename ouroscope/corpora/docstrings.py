@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from types import MappingProxyType
 
-from ouroscope.corpora.parts import CopyFilter, Part, identity, part_of
+from ouroscope.corpora.parts import Part, distinct, fingerprint, identity, part_of
 from ouroscope.corpora.prose import passages
 from ouroscope.corpora.sources import STANDARD_LIBRARY, TOPICS, Source, files_of, version_of
 from ouroscope.records.documents import Document, Origin
@@ -81,7 +82,7 @@ def gather(sources: Sequence[Source] = SOURCES) -> EmbeddedCorpus:
     installed = {source.name: version for source in sources if (version := version_of(source)) is not None}
     found = [source for source in sources if source.name in installed]
     return EmbeddedCorpus(
-        documents=tuple(_without_copies(document for source in found for document in _documents_of(source))),
+        documents=tuple(_without_copies([document for source in found for document in _documents_of(source)])),
         versions=MappingProxyType(installed),
         skipped=tuple(source.name for source in sources if source.name not in installed),
     )
@@ -102,8 +103,6 @@ def _documents_of(source: Source) -> Iterator[Document]:
                 yield Document(id=identity(text), text=text, origin=Origin.HUMAN, group=file.module, domain=source.name)
 
 
-def _without_copies(documents: Iterator[Document]) -> Iterator[Document]:
-    copies = CopyFilter()
-    for document in documents:
-        if copies.admit(document.text):
-            yield document
+def _without_copies(documents: list[Document]) -> Iterator[Document]:
+    """Drop copies over the whole corpus: one in another part would let the small model have seen a prompt."""
+    yield from compress(documents, distinct(fingerprint(document.text) for document in documents))

@@ -15,7 +15,8 @@ import hashlib
 import re
 import unicodedata
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
 from enum import Enum
 
 SHINGLE_WORDS = 5
@@ -60,8 +61,8 @@ def shingles(text: str) -> list[str]:
 
 
 def part_of(text: str) -> Part:
-    """Return the part of a text. Depends on its words only, and is alike for near-copies (see above)."""
-    return _part_of_shingles(shingles(text))
+    """Return the part of a text. Depends on its words only, and is mostly alike for near-copies (see above)."""
+    return fingerprint(text).part
 
 
 def identity(text: str) -> str:
@@ -69,32 +70,52 @@ def identity(text: str) -> str:
     return hashlib.blake2b(normalised(text).encode(), digest_size=8).hexdigest()
 
 
-def _part_of_shingles(runs: Sequence[str]) -> Part:
-    least = min((zlib.crc32(run.encode()), run) for run in runs)[1]
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What is needed to compare a text with others without looking at it again."""
+
+    runs: frozenset[int]
+    """Its shingles, as numbers of 32 bits: a tenth of the memory, and one false match in thousands."""
+    part: Part
+
+    @property
+    def trains(self) -> bool:
+        """Say whether the small model learns from the text."""
+        return self.part is Part.TRAIN
+
+    def repeats(self, known: Set[int]) -> bool:
+        """Say whether the text is mostly made of known shingles."""
+        return len(self.runs & known) > COPIED_SHARE * len(self.runs)
+
+
+def fingerprint(text: str) -> Fingerprint:
+    """Return the fingerprint of a text."""
+    runs = [(zlib.crc32(run.encode()), run) for run in shingles(text)]
+    return Fingerprint(frozenset(number for number, _ in runs), _part_decided_by(min(runs)[1]))
+
+
+def distinct(fingerprints: Iterable[Fingerprint]) -> list[bool]:
+    """Say for each text, in order, whether it stays when copies are dropped.
+
+    First a text goes if it repeats those before it, whatever their part. What is left can still hold a short text that
+    a later, longer one contains: where that one is in TRAIN and the short one is not, the short one goes too, for the
+    small model would have seen it.
+    """
+    marks, seen, stays = list(fingerprints), set[int](), list[bool]()
+    for mark in marks:
+        stays.append(not mark.repeats(seen))
+        if stays[-1]:
+            seen |= mark.runs
+    trained = set[int]().union(*(mark.runs for mark, kept in zip(marks, stays, strict=True) if kept and mark.trains))
+    return [kept and (mark.trains or not mark.repeats(trained)) for mark, kept in zip(marks, stays, strict=True)]
+
+
+def _part_decided_by(run: str) -> Part:
+    """Deal a part by one shingle."""
     # The least of many hashes is small by construction, so it is hashed again before it deals the parts.
-    ticket = int.from_bytes(hashlib.blake2b(_SALT + least.encode(), digest_size=8).digest()) % 100
+    ticket = int.from_bytes(hashlib.blake2b(_SALT + run.encode(), digest_size=8).digest()) % 100
     for part, share in SHARES:
         ticket -= share
         if ticket < 0:
             return part
     raise AssertionError("shares sum to 100")
-
-
-class CopyFilter:
-    """Remembers the shingles of the texts it let through, and refuses a text that mostly repeats them.
-
-    Copies are looked for over the whole corpus, before parts are dealt: a copy in another part would let the small
-    model have seen a prompt.
-    """
-
-    def __init__(self) -> None:
-        self._seen: set[int] = set()
-
-    def admit(self, text: str) -> bool:
-        """Say whether the text is new, and remember it if it is."""
-        # Numbers of 32 bits instead of the runs themselves: a tenth of the memory, one false match in thousands.
-        runs = {zlib.crc32(run.encode()) for run in shingles(text)}
-        if len(runs & self._seen) > COPIED_SHARE * len(runs):
-            return False
-        self._seen |= runs
-        return True

@@ -80,8 +80,8 @@ def version_of(source: Source) -> str | None:
 def files_of(source: Source) -> Iterator[SourceFile]:
     """Yield the files of a library in alphabetical order; none when it is absent."""
     root = _root_of(source)
-    if root is None:
-        return
+    if root is None or not (root.is_dir() or root.suffix == ".py"):
+        return  # absent, or nothing but compiled code
     prefix = "" if source.name == STANDARD_LIBRARY else f"{root.name}/"
     for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
         relative = path.relative_to(root) if root.is_dir() else Path(path.name)

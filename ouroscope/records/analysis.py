@@ -80,7 +80,9 @@ class MetricValue:
 
     def __post_init__(self) -> None:
         problems = Problems(f"value of {self.id}")
-        problems.check((self.value is None) == (self.undefined_because is not None), "value", "needs a value or a reason")
+        problems.check(
+            (self.value is None) == (self.undefined_because is not None), "value", "needs a value or a reason"
+        )
         problems.raise_any()
 
 
@@ -184,7 +186,9 @@ class AnalyzeCorpus:
 
     def __post_init__(self) -> None:
         problems = Problems("analysis")
-        problems.check(self.corpus is not None or self.predictions is not None, "corpus", "give a corpus or predictions")
+        problems.check(
+            self.corpus is not None or self.predictions is not None, "corpus", "give a corpus or predictions"
+        )
         problems.check(0 <= self.drawn_concepts <= 500, "drawn_concepts", "must be in [0, 500]")
         problems.raise_any()
 

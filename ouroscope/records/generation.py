@@ -55,7 +55,9 @@ class WindowSpec:
     def __post_init__(self) -> None:
         problems = Problems("window")
         problems.check(self.document_tokens >= 2, "document_tokens", "must be at least 2")
-        problems.check(1 <= self.prefix_tokens < self.document_tokens, "prefix_tokens", "must be in [1, document_tokens)")
+        problems.check(
+            1 <= self.prefix_tokens < self.document_tokens, "prefix_tokens", "must be in [1, document_tokens)"
+        )
         problems.check(self.count >= 1, "count", "must be at least 1")
         problems.check(self.offset >= 0, "offset", "must be 0 or more")
         problems.raise_any()
@@ -83,7 +85,9 @@ class SamplingSpec:
         problems.check(self.top_k >= 0, "top_k", f"must be 0 (all) or more, got {self.top_k}")
         problems.check(0 < self.top_p <= 1, "top_p", f"must be in (0, 1], got {self.top_p}")
         problems.check(self.max_new_tokens >= 1, "max_new_tokens", "must be at least 1")
-        problems.check(0 <= self.min_new_tokens <= self.max_new_tokens, "min_new_tokens", "must be in [0, max_new_tokens]")
+        problems.check(
+            0 <= self.min_new_tokens <= self.max_new_tokens, "min_new_tokens", "must be in [0, max_new_tokens]"
+        )
         problems.check(self.batch_size >= 0, "batch_size", "must be 0 (automatic) or more")
         problems.raise_any()
 
@@ -146,7 +150,9 @@ class Score:
 
     def __post_init__(self) -> None:
         problems = Problems("score")
-        problems.check(any((self.prompts, self.heldout, self.documents)), "prompts", "give prompts, heldout or documents")
+        problems.check(
+            any((self.prompts, self.heldout, self.documents)), "prompts", "give prompts, heldout or documents"
+        )
         problems.check(self.prompt_length >= 1, "prompt_length", "must be at least 1")
         problems.check(1 <= self.top_n <= 1000, "top_n", "must be in [1, 1000]")
         problems.check(self.max_tokens >= 2, "max_tokens", "must be at least 2")

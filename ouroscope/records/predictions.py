@@ -69,5 +69,7 @@ class ScoredText:
         problems.check(self.tokens >= 1, "tokens", "must be at least 1")
         problems.check(self.log_probability <= 1e-6, "log_probability", "must be 0 or less")
         problems.check(0 <= self.greedy_tokens <= self.tokens, "greedy_tokens", "must be in [0, tokens]")
-        problems.check(0 <= self.last_greedy_tokens <= self.last_tokens, "last_greedy_tokens", "must be in [0, last_tokens]")
+        problems.check(
+            0 <= self.last_greedy_tokens <= self.last_tokens, "last_greedy_tokens", "must be in [0, last_tokens]"
+        )
         problems.raise_any()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.table import Table
@@ -12,6 +12,9 @@ from ouroscope.records.analysis import Direction, Family, MetricInfo, MetricValu
 from ouroscope.records.documents import View
 from ouroscope_app.home import Home
 from ouroscope_app.output import answers, command, notes, print_json
+
+if TYPE_CHECKING:
+    from services.analyzer.side import Side
 
 ARROWS = {Direction.RISING: "rises", Direction.FALLING: "falls", Direction.NONE: ""}
 
@@ -45,10 +48,11 @@ def analyze(
         _show(side.report)
 
 
-def _save(home: Home, name: str, side: Any) -> Any:
+def _save(home: Home, name: str, side: Side) -> Side:
     from services.analyzer import baselines, reports
 
     published = reports.publish(home.store(), side)
+    assert published.report.report is not None
     baselines.create(home.store(), name, published.report.report)
     notes.print(f"kept as baselines/{name}; compare with it by `ouroscope compare baselines/{name} FILE`")
     return published

@@ -35,7 +35,8 @@ def train_tiny(
 ) -> None:
     """Train the embedded model `ouro-tiny` again from nothing, on the training part of the embedded corpus."""
     try:
-        from services.trainer.pretrain import Schedule, pretrain
+        from services.trainer.ouro_tiny_training import Schedule
+        from services.trainer.pretrain import pretrain
     except ImportError as error:
         raise CapabilityMissing("training needs torch; install ouroscope[trainer]") from error
     schedule = Schedule(seed=seed, steps=steps) if steps else Schedule(seed=seed)
@@ -46,5 +47,5 @@ def train_tiny(
         def show(done: int, total: int, loss: float, tokens_per_second: float) -> None:
             bar.update(task, completed=done, total=total, loss=f"loss {loss:.3f}, {tokens_per_second:,.0f} tokens/s")
 
-        pretrain(out, schedule, show)
+        pretrain(out, schedule=schedule, on_progress=show)
     answers.print(str(out), markup=False)

@@ -45,8 +45,18 @@ def serve(
     if service is Service.ALL:
         asyncio.run(_serve_all(Home.find(os.environ).prepare()))
         return
+    _default_to_home(service)
     module = importlib.import_module(f"services.{service.value}.__main__")
     raise typer.Exit(module.main())
+
+
+def _default_to_home(service: Service) -> None:
+    """Let a service that was not told otherwise use the data folder that every other command uses."""
+    home = Home.find(os.environ).prepare().path
+    prefix = f"OURO_{service.value.upper()}"
+    os.environ.setdefault(f"{prefix}_STORE", str(home / "store"))
+    if service is Service.COORDINATOR:
+        os.environ.setdefault(f"{prefix}_HOME", str(home))
 
 
 async def _serve_all(home: Home) -> None:
@@ -56,7 +66,7 @@ async def _serve_all(home: Home) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with embedded_services(home, {**PORTS, "metrics": METRICS_PORT}) as addresses:
+    async with embedded_services(home, {**PORTS, "metrics": METRICS_PORT}, recover=True) as addresses:
         with announced(home, addresses.coordinator, addresses.metrics):
             notes.print(f"coordinator [bold]{addresses.coordinator}[/], metrics {addresses.metrics}, data {home.path}")
             await stop.wait()

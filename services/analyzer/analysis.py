@@ -19,7 +19,6 @@ from services.analyzer.jackknife import GROUPS, estimate, interval
 from services.analyzer.measured import MeasuredRung
 from services.analyzer.modelled import ModelSample
 from services.analyzer.network.drawing import drawing
-from services.analyzer.network.edges import content_words
 from services.analyzer.rungs import ladder
 from services.analyzer.sample import Accumulator, Sample
 
@@ -146,17 +145,16 @@ def _measure_text(
     prints: list[Fingerprint] = []
     drawn = None
     cuts = ladder(sample)
-    content = content_words(sample.vocabulary)
     networked = any(metric.family is Family.NETWORK for metric in metrics)
     for cut in cuts:
         watch.check()
-        rung = MeasuredRung(cut, content)
+        rung = MeasuredRung(cut)
         wanted = [metric for metric in metrics if cut is cuts[-1] or not metric.largest_rung_only]
         values = tuple(value_of(metric, rung) for metric in wanted)
         rungs.append(Rung(budget=cut.budget, clusters=cut.clusters, metrics=values))
         prints.append(fingerprint(cut, rung.network if networked else None))
         if options.drawn_concepts and cut is cuts[-1]:
-            drawn = drawing(rung.network, cut.vocabulary, options.drawn_concepts)
+            drawn = drawing(rung.network, cut.lexicon.words, options.drawn_concepts)
         watch.on_progress(Progress(stage="measuring", done=len(rungs), total=len(cuts), unit="rungs"))
     return tuple(rungs), tuple(prints), drawn
 

@@ -15,6 +15,7 @@ from ouroscope.errors import FieldProblem, InvalidRequest
 from ouroscope.records.analysis import Direction, Family, LeftOut, MetricInfo
 from services.analyzer.measured import MeasuredRung
 from services.analyzer.metrics import documents, lexical, model, ngrams, sequences
+from services.analyzer.metrics.entropy_rate import entropy_rate
 from services.analyzer.modelled import ModelSample
 from services.analyzer.network import shape, structure
 
@@ -150,7 +151,16 @@ TEXT = (
     ),
     _text("compression_ratio", "ratio", RISING, sequences.compression_ratio, lambda rung: rung.compressed),
     _words("expectation_adjusted_distinct", "ratio", FALLING, lexical.expectation_adjusted_distinct),
+    _text("entropy_rate", "nats", FALLING, entropy_rate, lambda rung: rung.matches, mean_over_groups=True),
     _text("document_length", "words", NEITHER, documents.document_length, lambda rung: rung.lengths),
+    _text("sentence_length", "words", NEITHER, documents.sentence_length, lambda rung: rung.sentences),
+    _text(
+        "readability",
+        "1",
+        NEITHER,
+        documents.readability,
+        lambda rung: list(zip(rung.sentences, rung.syllables, strict=True)),
+    ),
 )
 
 NETWORK = (
@@ -231,11 +241,8 @@ _NO_EMBEDDINGS = "no embedding model is configured; it comes with a later versio
 _LATER = "not measured by this version"
 
 NOT_MEASURED = (
-    *(LeftOut(id=id, reason=_LATER) for id in ("self_bleu_4", "entropy_rate", "near_duplicate_share")),
-    *(
-        LeftOut(id=id, reason=_LATER)
-        for id in ("levenshtein_diversity", "tfidf_mean", "sentence_length", "readability")
-    ),
+    *(LeftOut(id=id, reason=_LATER) for id in ("self_bleu_4", "near_duplicate_share")),
+    *(LeftOut(id=id, reason=_LATER) for id in ("levenshtein_diversity", "tfidf_mean")),
     *(LeftOut(id=id, reason=_NO_PARSER) for id in ("pos_divergence", "dependency_depth", "dependency_distance")),
     LeftOut(id="syntactic_diversity", reason=_NO_PARSER),
     *(

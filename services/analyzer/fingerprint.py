@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ouroscope.errors import CorruptArtifact
-from services.analyzer.keys import pair_keys, word_keys
+from services.analyzer.keys import pair_keys
 from services.analyzer.network.edges import EdgeTable
 from services.analyzer.rungs import RungSample
 
@@ -57,8 +57,7 @@ def fingerprint(rung: RungSample, table: EdgeTable | None = None) -> Fingerprint
     """Return the fingerprint of a rung; without a network its node and edge arrays are empty."""
     totals = rung.counts_VK.sum(axis=1)
     (used,) = np.nonzero(totals)
-    hashes = np.zeros(len(rung.vocabulary), dtype=np.uint64)
-    hashes[used] = word_keys(rung.vocabulary[word] for word in used)
+    hashes = rung.lexicon.keys_V
     order = used[np.argsort(hashes[used])]
     return Fingerprint(
         budget=rung.budget,

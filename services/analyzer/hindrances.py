@@ -66,8 +66,9 @@ def silent_families(effects: Sequence[Effect], families: Sequence[FamilyEffect])
             yield _silent(family, headlines)
 
 
-def _reach(report: Report) -> tuple[int, int]:
-    return max(rung.budget for rung in report.rungs), report.clusters
+def _reach(report: Report) -> tuple[bool, int]:
+    # Few clusters come first: without 20 of them no number of words gives an interval.
+    return report.clusters >= GROUPS, max(rung.budget for rung in report.rungs)
 
 
 def _few_clusters(name: str, report: Report) -> Hindrance:

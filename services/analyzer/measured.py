@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from functools import cached_property
 
-import numpy as np
-import numpy.typing as npt
-
 from services.analyzer.metrics import documents, ngrams, sequences
+from services.analyzer.metrics.entropy_rate import match_lengths
 from services.analyzer.metrics.sequences import Ratio
 from services.analyzer.metrics.spectrum import Spectrum
-from services.analyzer.network.edges import EdgeTable, content_words, cooccurrences
+from services.analyzer.network.edges import EdgeTable, cooccurrences
 from services.analyzer.network.graph import Graph
 from services.analyzer.network.shape import Shape, shapes
 from services.analyzer.rungs import Counts, RungSample
@@ -23,9 +21,8 @@ from services.analyzer.rungs import Counts, RungSample
 class MeasuredRung:
     """Summaries of one rung."""
 
-    def __init__(self, rung: RungSample, content_V: npt.NDArray[np.bool_] | None = None) -> None:
+    def __init__(self, rung: RungSample) -> None:
         self.rung = rung
-        self._content_V = content_V
         self._tallies: dict[tuple[bool, int], list[ngrams.Tally]] = {}
         self._ngrams: dict[int, ngrams.NgramTable] = {}
 
@@ -69,10 +66,24 @@ class MeasuredRung:
         return self._ratios(documents.length_sums(self.rung))
 
     @cached_property
+    def sentences(self) -> list[Ratio]:
+        """Return words and number of sentences."""
+        return self._ratios(documents.sentence_sums(self.rung))
+
+    @cached_property
+    def syllables(self) -> list[Ratio]:
+        """Return syllables and words."""
+        return self._ratios(documents.syllable_sums(self.rung))
+
+    @cached_property
+    def matches(self) -> list[list[int]]:
+        """Return the match lengths of the words of each group: not replicates, but what they are means over."""
+        return match_lengths(self.rung)
+
+    @cached_property
     def network(self) -> EdgeTable:
         """Return the co-occurrence network."""
-        content = content_words(self.rung.vocabulary) if self._content_V is None else self._content_V
-        return cooccurrences(self.rung, content)
+        return cooccurrences(self.rung)
 
     @cached_property
     def graph(self) -> Graph:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.analyzer.jackknife import GROUPS
+from services.analyzer.lexicon import Lexicon
 from services.analyzer.sample import Sample, Words, words_per_group
 
 _WORTH_AN_INTERVAL = 1_000
@@ -30,7 +31,7 @@ class RungSample:
     clusters: int
     groups: int
     """K: 20 with replicates, 1 without."""
-    vocabulary: tuple[str, ...]
+    lexicon: Lexicon
     words_N: Words
     documents_N: Words
     groups_N: Words
@@ -48,8 +49,8 @@ class RungSample:
     def counts_VK(self) -> Counts:
         """Return how often each word stands in each group."""
         cells = self.words_N.astype(np.int64) * self.groups + self.groups_N
-        flat = np.bincount(cells, minlength=len(self.vocabulary) * self.groups)
-        return flat.reshape(len(self.vocabulary), self.groups).astype(np.int64)
+        flat = np.bincount(cells, minlength=len(self.lexicon) * self.groups)
+        return flat.reshape(len(self.lexicon), self.groups).astype(np.int64)
 
     def leave_one_out(self, by_group: npt.ArrayLike) -> Counts:
         """Return totals without group g for each g, from values by group on the last axis; else the one total."""
@@ -91,7 +92,7 @@ def _rung(sample: Sample, budget: int, taken: npt.NDArray[np.int64], groups: Wor
         budget=budget,
         clusters=len(np.unique(sample.clusters_D[used])),
         groups=count,
-        vocabulary=sample.vocabulary,
+        lexicon=sample.lexicon,
         words_N=sample.words_N[taken],
         documents_N=documents.astype(np.int32),
         groups_N=groups,

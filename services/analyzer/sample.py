@@ -24,6 +24,7 @@ from services.analyzer import tokens
 from services.analyzer.distinct import DistinctCount
 from services.analyzer.jackknife import GROUPS
 from services.analyzer.keys import cluster_key, text_key
+from services.analyzer.lexicon import Lexicon
 
 LADDER = (10_000, 20_000, 50_000, 100_000, 200_000, 500_000)
 """Token budgets at which everything is measured."""
@@ -50,7 +51,7 @@ class Sample:
     """Words of the whole corpus."""
     clusters: int
     """Clusters of the whole corpus; estimated above `distinct.EXACT_LIMIT`."""
-    vocabulary: tuple[str, ...]
+    lexicon: Lexicon
     """Words by id; ids follow the order of first appearance in the sample."""
     words_N: Words
     documents_N: Words
@@ -133,7 +134,7 @@ class Accumulator:
             documents=self._documents,
             tokens=self._tokens,
             clusters=self._names.count(),
-            vocabulary=tuple(ids),
+            lexicon=Lexicon(tuple(ids)),
             words_N=np.array(words, dtype=np.int32),
             documents_N=np.repeat(np.arange(len(kept), dtype=np.int32), [placed.words for placed in kept]),
             group_starts=tuple(starts),

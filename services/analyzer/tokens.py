@@ -30,6 +30,7 @@ _WORDS = re.compile(rf"[{_SINGLE}]|{_RUN}(?:'{_RUN}){{0,3}}")
 _ASCII_RUN = rf"[a-z0-9]{{1,{LONGEST_WORD}}}"
 _ASCII_WORDS = re.compile(rf"{_ASCII_RUN}(?:'{_ASCII_RUN}){{0,3}}")
 _APOSTROPHES = str.maketrans({"\u2019": "'", "\u02bc": "'"})
+_VOWELS = re.compile(r"[aeiouy\u00e0-\u00e6\u00e8-\u00ef\u00f2-\u00f6\u00f9-\u00fd]+")
 _SENTENCE_END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f\u061f\u0964]+[\"'\u201d\u2019)\]]*(?:\s+|$)|\n\s*\n")
 
 
@@ -75,6 +76,17 @@ def sentences(normalised: str) -> list[str]:
     """
     pattern = _pattern(normalised)
     return [piece.strip() for piece in _SENTENCE_END.split(normalised) if pattern.search(piece)]
+
+
+def syllables(word: str) -> int:
+    """Return about how many syllables an English word has, at least 1: runs of vowels without a final silent e.
+
+    >>> [syllables(word) for word in ("the", "cake", "table", "reading", "2")]
+    [1, 1, 2, 2, 1]
+    """
+    runs = len(_VOWELS.findall(word))
+    silent = word.endswith("e") and not word.endswith(("le", "ee"))
+    return max(1, runs - silent)
 
 
 def _pattern(normalised: str) -> re.Pattern[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def main() -> int:
         return 1
     configure_logs(json=settings.log_json, level=settings.log_level)
     # It only calls `stop`, which a coordinator has too.
-    start_it: Any = lambda: _start(settings)  # noqa: E731
+    start_it: Any = partial(_start, settings)
     return run_until_signalled(start_it, grace=settings.grace)
 
 

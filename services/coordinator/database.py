@@ -54,8 +54,10 @@ async def open_history(home: Path, url: str | None = None) -> History:
     history = History(tables.make_engine(tables.database_url(home, url), read_only=False))
     try:
         await history.prepare()
-    except (sa.exc.SQLAlchemyError, OSError) as error:
+    except BaseException as error:
         await history.close()
+        if not isinstance(error, sa.exc.SQLAlchemyError | OSError):
+            raise
         told = f"the database of runs cannot be opened ({type(error).__name__}); is it reachable, is the disk full?"
         raise Unavailable(told) from error
     return history
@@ -179,7 +181,7 @@ class History:
     async def delete_run(self, run_id: str) -> None:
         """Forget a run and its generations."""
         async with self._change() as connection:
-            for table in (tables.generations, tables.progress, tables.runs):
+            for table in (tables.generations, tables.runs):
                 await connection.execute(table.delete().where(table.c.run == run_id))
 
     async def generation(self, lane: Lane, number: int) -> Kept:
@@ -238,16 +240,15 @@ class History:
             self._changed.notify_all()
         return new
 
-    async def keep_progress(self, run_id: str, payload: Mapping[str, Any]) -> None:
-        """Keep the newest event of a run, for readers in other processes."""
+    async def settle(self, run_id: str, before: RunState, after: RunState) -> None:
+        """Move the generations of a run from one state to another: what was at work stops with its run."""
+        columns = tables.generations.c
+        query = sa.select(tables.generations).where(columns.run == run_id, columns.state == before.value)
         async with self._change() as connection:
-            row = {"run": run_id, "payload": canonical_json(payload)}
-            await connection.execute(self._upsert(tables.progress, row))
-
-    async def progress(self, run_id: str) -> dict[str, Any] | None:
-        """Return the newest event that was kept of a run."""
-        row = await self._one(sa.select(tables.progress.c.payload).where(tables.progress.c.run == run_id))
-        return dict(json.loads(row.payload)) if row else None
+            for row in (await connection.execute(query)).all():
+                old = kept_of(row)
+                new = replace(old, generation=replace(old.generation, state=after))
+                await connection.execute(self._upsert(tables.generations, generation_row(new)))
 
     async def report_of(self, lane: Lane, number: int) -> ArtifactRef:
         """Return the report of a generation, once there is one. Waits as long as it takes: cancel it."""

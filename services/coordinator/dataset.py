@@ -107,8 +107,8 @@ def _keep(store: ArtifactStore, dealt: Sequence[tuple[Part, Document]], pool: se
     heldout = [document for part, document in dealt if part is Part.HELD_OUT]
     if not prompts or not heldout:
         raise PreconditionFailed(
-            f"the source has {len(dealt)} documents, too few to keep some of them apart (8 % are held out); "
-            "give more, or one document per line instead of one per file"
+            f"of the {len(dealt)} documents of the source none could be held out, or all were (8 % are, by a hash of "
+            "their words); give more text, as one document per line rather than one per file"
         )
     return Parts(prompts=write_corpus(store, prompts), heldout=write_corpus(store, heldout))
 

@@ -13,7 +13,7 @@ import grpc.aio
 import sqlalchemy as sa
 import structlog
 
-from ouroscope.addresses import split_address
+from ouroscope.addresses import check_free, split_address
 from ouroscope.client import AnalyzerClient, GeneratorClient, TrainerClient
 from ouroscope.errors import OuroscopeError
 from ouroscope.operations.servicer import OperationsServicer, add_operations
@@ -104,6 +104,8 @@ async def start(
         PreconditionFailed: the home is in use or cannot be written, or an address cannot be used.
         Unavailable: the database cannot be opened.
     """
+    # Before anything goes on: a coordinator that nobody can reach must not drive runs.
+    check_free(*split_address(address), option="--address")
     async with AsyncExitStack() as resources:
         lock = await take_lock(home, database, executor)
         resources.push_async_callback(lock.release)

@@ -22,7 +22,7 @@ class CoordinatorSettings:
     generator: str = variable(str, "address of the generator", "127.0.0.1:50051")
     trainer: str = variable(str, "address of the trainer", "127.0.0.1:50052")
     analyzer: str = variable(str, "address of the analyzer", "127.0.0.1:50053")
-    database: Secret | None = variable(  # noqa: RUF009  # a declaration; nothing mutable is shared
+    database: Secret | None = variable(  # a declaration; nothing mutable is shared
         Secret, "PostgreSQL URL instead of files in the home", None
     )
     executor: str = variable(str, "name of this coordinator on a shared database; keep it over restarts", EXECUTOR)

@@ -99,7 +99,7 @@ class LaneStages:
 
         async def work(tell: OnProgress) -> tuple[str, dict[str, Any]]:
             made = await self._workers.generator.prepare_prompts(request, tell)
-            return str(made.corpus), {"human": made.corpus}
+            return str(made.corpus), {"human": made.corpus, "state": RunState.RUNNING}
 
         return ArtifactRef.parse(await self._stage(generation, "prompts", work))
 
@@ -117,7 +117,7 @@ class LaneStages:
 
         async def work(tell: OnProgress) -> tuple[str, dict[str, Any]]:
             made = await self._workers.generator.generate(request, tell)
-            return str(made.corpus), {"corpus": made.corpus, "model": request.model, "state": RunState.RUNNING}
+            return str(made.corpus), {"corpus": made.corpus, "model": request.model}
 
         return ArtifactRef.parse(await self._stage(request.generation, "generate", work))
 

@@ -43,12 +43,6 @@ generations = sa.Table(
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("measured", sa.Text),
 )
-progress = sa.Table(
-    "progress",
-    metadata,
-    sa.Column("run", sa.Text, primary_key=True),
-    sa.Column("payload", sa.Text, nullable=False),
-)
 
 
 def database_url(home: Path, url: str | None = None) -> str:

@@ -142,6 +142,7 @@ class Engine:
             return run
         run = await self._history.change_run(run_id, state=RunState.CANCELLED)
         await DBOS.cancel_workflows_async([run_id], cancel_children=True)
+        await self._history.settle(run_id, RunState.RUNNING, RunState.CANCELLED)
         self._board.run_changed(run)
         log.info("run.cancelled", run=run_id)
         return run
@@ -163,6 +164,7 @@ class Engine:
         for status in found.values():
             check_version(run_id, status)
         await self._wait_for_bodies(run_id)
+        await self._history.settle(run_id, run.state, RunState.RUNNING)
         run = await self._history.change_run(run_id, state=RunState.RUNNING, error=None)
         await self._show(run)
         # Lanes first: the run must not find an ended lane when it looks again.
@@ -266,7 +268,8 @@ class Engine:
         run = await self._history.run(run_id)
         if run.state.ended:
             return
-        error = f"{run.error or told}. When that is put right, go on with: ouroscope runs resume {run_id}"
+        error = f"{run.error or told}. To go on: ouroscope runs resume {run_id}"
+        await self._history.settle(run_id, RunState.RUNNING, RunState.FAILED)
         await self._note(run_id, state=RunState.FAILED, error=error)
         log.error("run.failed", run=run_id, error=error)
 

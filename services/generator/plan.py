@@ -1,7 +1,7 @@
 """How much work is done together: fixed before a request is digested, so that equal requests mean equal batches.
 
 The shape of a batch moves the last bits of a probability, and once in a while a drawn token; therefore the plan is part
-of the request's digest, and nothing that varies from moment to moment (free memory, load) may enter it. Arithmetic only.
+of the request's digest, and nothing that varies from moment to moment (free memory, load) may enter it.
 """
 
 from __future__ import annotations

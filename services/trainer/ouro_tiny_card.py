@@ -75,10 +75,10 @@ def licence_of(distribution: str) -> str:
         metadata = importlib.metadata.metadata(distribution)
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
-    if expression := metadata.get("License-Expression"):
-        return expression
+    if expression := metadata.get_all("License-Expression"):
+        return str(expression[0])
     named = [line.split(" :: ")[-1] for line in metadata.get_all("Classifier") or () if line.startswith("License ::")]
-    free_text = (metadata.get("License") or "").strip().splitlines()
+    free_text = " ".join(metadata.get_all("License") or ()).strip().splitlines()
     return ", ".join(named) or (free_text[0][:60] if free_text else "unknown")
 
 
@@ -131,11 +131,15 @@ An eighth of the held-out part chose the weights (the best of the looks during t
 ## Data
 
 The TRAIN part of Ouroscope's embedded corpus: prose from the docstrings of installed Python libraries and from
-Python's language reference, {train_documents:,} passages, {train_words:,} words, {train_tokens:,} tokens. Code,
-doctests, parameter tables, field lists and licence texts were left out; passages that repeat more than 30 % of the
-five-word runs of earlier ones were dropped over the whole corpus, before it was split. A passage's part depends on a
-hash of its words only. The PROMPT part, from which runs take prompts and real texts, and the HELD_OUT part were never
-read in training, neither of the weights nor of the tokenizer. SHA-256 of the training texts: `{train_digest}`.
+Python's language reference: {train_documents:,} passages, {train_words:,} words, {train_tokens:,} tokens. Code,
+doctests, parameter tables, field lists and licence texts were left out.
+
+A passage's part depends on a hash of its words only. Passages that repeat more than 30 % of the five-word runs of
+earlier ones were dropped over the whole corpus, and so was every passage outside TRAIN that repeats as much of TRAIN.
+The PROMPT part, from which runs take prompts and real texts, and the HELD_OUT part were never read in training, neither
+of the weights nor of the tokenizer.
+
+SHA-256 of the training texts: `{train_digest}`.
 
 | library | version | training words | licence by its metadata |
 | --- | --- | ---: | --- |
@@ -149,9 +153,12 @@ size can repeat phrases that are frequent in its training texts.
 
     {command}
 
-{steps:,} steps, seed {seed}, {minutes:.0f} minutes at {tokens_per_second:,.0f} tokens per second, about {passes:.1f}
-passes over the training texts; {hardware}. AdamW with linear warm-up and cosine decay, gradient norm clipped at 1,
-dropout on the output of every block (in training only). Schedule: {schedule_list}. Software: {software_list}.
+- {steps:,} steps with seed {seed}, about {passes:.1f} passes over the training texts
+- {minutes:.0f} minutes at {tokens_per_second:,.0f} tokens per second
+- {hardware}
+- AdamW with linear warm-up and cosine decay, gradient norm clipped at 1, dropout on the output of every block
+- schedule: {schedule_list}
+- software: {software_list}
 
 The same command gives the same texts, tokenizer and order of batches when the versions above are installed. Weights can
 differ in their last digits with another number of threads or another processor.
@@ -159,9 +166,9 @@ differ in their last digits with another number of threads or another processor.
 ## Use and limits
 
 For demonstrations, tests and measurements of Ouroscope. It knows the vocabulary and the sentence shapes of software
-documentation and no facts: what it states about any library is invented. English only. 512 positions, trained on
-sequences of {schedule[length]:g} tokens; beyond those its predictions get worse. Not aligned, not filtered, not for any
-decision about people.
+documentation and no facts: what it states about any library is invented. English only. It has 512 positions but was
+trained on sequences of {schedule[length]:g} tokens; beyond those its predictions get worse. Not aligned, not filtered,
+not for any decision about people.
 
 No sampling parameter is tuned: `generation_config.json` holds token ids only. The tokenizer adds no special tokens by
 itself; put `<|endoftext|>` before a text to begin a document.

@@ -11,6 +11,7 @@ import copy
 import math
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from ouroscope.errors import InvalidRequest, TrainingDiverged
 from services.trainer.ouro_tiny import encoded, new_model, quality
 
+_REPORTED_EVERY = 10
 OnProgress = Callable[[int, int, float, float], None]
 """Called with (steps done, steps in all, mean loss in nats per token, tokens per second)."""
 
@@ -53,6 +55,22 @@ class Schedule:
             raise InvalidRequest(f"dropout must be in [0, 1), got {self.dropout}")
 
 
+class _Best:
+    """The weights that predicted the watched texts best so far."""
+
+    def __init__(self, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, watched: Sequence[str]) -> None:
+        self._model, self._tokenizer, self._watched = model, tokenizer, watched
+        self._perplexity = math.inf
+        self.state = copy.deepcopy(model.state_dict())
+
+    def look(self) -> None:
+        """Keep the present weights if they are better than those kept."""
+        perplexity = quality(self._model, self._tokenizer, self._watched).perplexity
+        if perplexity < self._perplexity:
+            self._perplexity, self.state = perplexity, copy.deepcopy(self._model.state_dict())
+        self._model.train()
+
+
 def trained(
     tokenizer: PreTrainedTokenizerFast,
     train: Sequence[str],
@@ -64,26 +82,22 @@ def trained(
     torch.manual_seed(schedule.seed)
     model = new_model(tokenizer)
     batches = packed_batches(encoded(tokenizer, train), int(tokenizer.eos_token_id), schedule)
-    optimizer = _optimizer(model, schedule)
-    best, best_state = math.inf, copy.deepcopy(model.state_dict())
-    losses: list[float] = []
-    started = time.monotonic()
-    step = 0
+    optimizer, best = _optimizer(model, schedule), _Best(model, tokenizer, watched)
+    losses: deque[float] = deque(maxlen=_REPORTED_EVERY)
+    started, step = time.monotonic(), 0
     with _dropout(model, schedule.dropout):
         while step < schedule.steps:
             losses.append(_step(model, optimizer, next(batches), _rate(step, schedule)))
             step += 1
-            if step == 10 and schedule.minutes is not None:
-                schedule = _fitted(schedule, (time.monotonic() - started) / step)
-            if step % 10 == 0 or step == schedule.steps:
-                speed = step * schedule.batch * schedule.length / (time.monotonic() - started)
-                on_progress(step, schedule.steps, math.fsum(losses[-10:]) / len(losses[-10:]), speed)
+            seconds = time.monotonic() - started
+            if step == _REPORTED_EVERY and schedule.minutes is not None:
+                schedule = _fitted(schedule, seconds / step)
+            if step % _REPORTED_EVERY == 0 or step == schedule.steps:
+                speed = step * schedule.batch * schedule.length / seconds
+                on_progress(step, schedule.steps, math.fsum(losses) / len(losses), speed)
             if step % schedule.watch_every == 0 or step == schedule.steps:
-                seen = quality(model, tokenizer, watched).perplexity
-                if seen < best:
-                    best, best_state = seen, copy.deepcopy(model.state_dict())
-                model.train()
-    model.load_state_dict(best_state)
+                best.look()
+    model.load_state_dict(best.state)
     return model, schedule
 
 
@@ -98,7 +112,7 @@ def packed_batches(documents: Sequence[Sequence[int]], end: int, schedule: Sched
         for index in order:
             stream.append(end)
             stream.extend(documents[index])
-            if len(stream) >= need:
+            while len(stream) >= need:
                 yield torch.tensor(stream[:need]).view(schedule.batch, schedule.length + 1)
                 stream = stream[need:]
 
@@ -111,7 +125,7 @@ def _step(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, batch_BT: t
         logits_BTV = model(input_ids=batch_BT[:, :-1], use_cache=False).logits
     loss = torch.nn.functional.cross_entropy(logits_BTV.float().flatten(0, 1), batch_BT[:, 1:].flatten())
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     if not math.isfinite(value := float(loss.detach())):

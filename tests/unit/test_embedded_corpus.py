@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ouroscope.corpora.docstrings import SOURCES, EmbeddedCorpus, Part, gather, part_of, tallies
-from ouroscope.corpora.parts import CopyFilter, identity, normalised
+from ouroscope.corpora.parts import Fingerprint, distinct, fingerprint, identity, normalised
 from ouroscope.corpora.prose import passages, plain
 from ouroscope.corpora.sources import Source, docstrings_of, topics_of
 from ouroscope.records.documents import Origin
@@ -118,9 +118,22 @@ def test_the_parts_are_a_partition_and_the_corpus_is_deterministic(real: Embedde
     assert shares == pytest.approx([0.44, 0.48, 0.08], abs=0.06)
 
 
-def test_no_paragraph_shares_much_with_all_those_before_it(real: EmbeddedCorpus) -> None:
-    copies = CopyFilter()
-    assert all(copies.admit(document.text) for document in real.documents)
+def test_dropping_copies_again_drops_nothing(real: EmbeddedCorpus) -> None:
+    assert all(distinct(fingerprint(document.text) for document in real.documents))
+
+
+def test_nothing_outside_the_training_part_mostly_repeats_it(real: EmbeddedCorpus) -> None:
+    trained = set().union(*(fingerprint(document.text).runs for document in real.part(Part.TRAIN)))
+    others = real.part(Part.PROMPT) + real.part(Part.HELD_OUT)
+    assert not any(fingerprint(document.text).repeats(trained) for document in others)
+
+
+def test_a_short_text_inside_a_later_training_text_is_dropped() -> None:
+    short, long = frozenset(range(3)), frozenset(range(20))
+    for part, stays in ((Part.PROMPT, False), (Part.HELD_OUT, False), (Part.TRAIN, True)):
+        assert distinct([Fingerprint(short, part), Fingerprint(long, Part.TRAIN)]) == [stays, True]
+    assert distinct([Fingerprint(short, Part.PROMPT), Fingerprint(long, Part.PROMPT)]) == [True, True]
+    assert distinct([Fingerprint(long, Part.TRAIN), Fingerprint(short, Part.TRAIN)]) == [True, False]
 
 
 @given(words=WORDS, rng=st.randoms(use_true_random=False))

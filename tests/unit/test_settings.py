@@ -26,10 +26,10 @@ PREFIX = "OURO_TOY"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToySettings:
-    store: Path = variable(directory, "directory of the artefact store")  # noqa: RUF009  # declares, as field() does
+    store: Path = variable(directory, "directory of the artefact store")  # declares, as field() does
     address: str = variable(str, "host:port to listen on", "127.0.0.1:50051")
     batch_size: int = variable(positive, "documents sampled together", 8)
-    token: Secret | None = variable(Secret, "token of the hub", None)  # noqa: RUF009  # declares, as field() does
+    token: Secret | None = variable(Secret, "token of the hub", None)  # declares, as field() does
 
 
 def problems_of(environ: dict[str, str]) -> dict[str, str]:

@@ -108,7 +108,7 @@ def lengthen(table: NgramTable, length: int, rung: RungSample) -> NgramTable:
     ends = table.starts + (length - 1)
     inside = ends < len(rung.words_N)
     inside[inside] = rung.documents_N[ends[inside]] == rung.documents_N[table.starts[inside]]
-    codes = table.codes[inside] * len(rung.vocabulary) + rung.words_N[ends[inside]]
+    codes = table.codes[inside] * len(rung.lexicon) + rung.words_N[ends[inside]]
     return _table(table.starts[inside], codes)
 
 
@@ -121,7 +121,7 @@ def skip_pairs(rung: RungSample, skips: int = 2) -> NgramTable:
     first, second = first[inside], second[inside]
     together = rung.documents_N[first] == rung.documents_N[second]
     first, second = first[together], second[together]
-    return _table(first, rung.words_N[first].astype(np.int64) * len(rung.vocabulary) + rung.words_N[second])
+    return _table(first, rung.words_N[first].astype(np.int64) * len(rung.lexicon) + rung.words_N[second])
 
 
 def tallies(table: NgramTable, rung: RungSample) -> list[Tally]:

@@ -135,7 +135,7 @@ def _as_text(rung: RungSample, group: int) -> bytes:
     words, documents = rung.words_N[inside].tolist(), rung.documents_N[inside]
     ends = np.flatnonzero(np.diff(documents, append=-1)) + 1
     lines = (words[start:end] for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
-    named = rung.vocabulary
+    named = rung.lexicon.words
     return "\n".join(" ".join([named[word] for word in line]) for line in lines).encode("utf-8", "surrogatepass")
 
 

@@ -13,7 +13,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from services.analyzer.network.stopwords import STOP_WORDS
 from services.analyzer.rungs import RungSample
 
 CONSTRUCTION = "cooccurrence"
@@ -21,16 +20,6 @@ WINDOW = 5
 """Consecutive words in which two concepts must stand to be related."""
 
 Ints = npt.NDArray[np.int64]
-
-
-def content_words(vocabulary: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-    """Return, for each word, whether it can be a node.
-
-    >>> content_words(("the", "cat", "x", "2004", "b52")).tolist()
-    [False, True, False, False, True]
-    """
-    nodes = (len(w) > 1 and w not in STOP_WORDS and not w.isnumeric() for w in vocabulary)
-    return np.fromiter(nodes, dtype=np.bool_, count=len(vocabulary))
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,13 +74,13 @@ class EdgeTable:
         return flat.reshape(len(self.nodes_n), self.groups)
 
 
-def cooccurrences(rung: RungSample, content_V: npt.NDArray[np.bool_]) -> EdgeTable:
-    """Return the co-occurrence network of a rung; `content_V` says which words of the vocabulary can be nodes."""
-    cells = np.concatenate([_meetings(rung, content_V, distance) for distance in range(1, WINDOW)])
+def cooccurrences(rung: RungSample) -> EdgeTable:
+    """Return the co-occurrence network of a rung."""
+    cells = np.concatenate([_meetings(rung, distance) for distance in range(1, WINDOW)])
     found, weights = np.unique(cells, return_counts=True)
     codes, groups = np.divmod(found, rung.groups)
     begins = np.flatnonzero(np.diff(codes, prepend=-1))
-    low, high = np.divmod(codes[begins], len(rung.vocabulary))
+    low, high = np.divmod(codes[begins], len(rung.lexicon))
     nodes, ends = np.unique(np.concatenate([low, high]), return_inverse=True)
     return EdgeTable(
         nodes_n=nodes,
@@ -105,12 +94,13 @@ def cooccurrences(rung: RungSample, content_V: npt.NDArray[np.bool_]) -> EdgeTab
     )
 
 
-def _meetings(rung: RungSample, content_V: npt.NDArray[np.bool_], distance: int) -> Ints:
+def _meetings(rung: RungSample, distance: int) -> Ints:
     """Return a cell (low word, high word, group) for each pair of concepts that stand `distance` words apart."""
     first, second = rung.words_N[:-distance].astype(np.int64), rung.words_N[distance:].astype(np.int64)
-    related = content_V[first] & content_V[second] & (first != second)
+    concepts_V = rung.lexicon.concepts_V
+    related = concepts_V[first] & concepts_V[second] & (first != second)
     related &= rung.documents_N[:-distance] == rung.documents_N[distance:]
     first, second = first[related], second[related]
     low, high = np.minimum(first, second), np.maximum(first, second)
-    cells: Ints = (low * len(rung.vocabulary) + high) * rung.groups + rung.groups_N[:-distance][related]
+    cells: Ints = (low * len(rung.lexicon) + high) * rung.groups + rung.groups_N[:-distance][related]
     return cells

@@ -30,7 +30,7 @@ def rung_of(texts: Sequence[str], budgets: tuple[int, ...] = LADDER) -> RungSamp
 
 @st.composite
 def corpora(draw: st.DrawFn, most: int = 120) -> list[Document]:
-    """Documents of a few words from a small vocabulary; some without words, some copies, some of one source or prompt."""
+    """Documents of a few words from a small vocabulary: some without words, some copies, some of one source."""
     rng = random.Random(draw(st.integers(0, 2**32)))
     size = draw(st.integers(1, most))
     sources = draw(st.integers(1, most))
@@ -54,4 +54,4 @@ def prose(documents: int, words: int, seed: int, vocabulary: int = 2_000) -> lis
 
 
 def _word(rank: int) -> str:
-    return "w" + "".join(chr(ord("a") + int(digit)) for digit in str(rank))
+    return "z" + "".join(chr(ord("a") + int(digit)) for digit in str(rank))

@@ -1,4 +1,4 @@
-"""The catalogue against the table of names that the project fixed once, and every data sheet against its own example."""
+"""The catalogue against the table of names that was fixed once, and every data sheet against its own example."""
 
 import doctest
 import importlib

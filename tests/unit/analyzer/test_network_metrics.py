@@ -13,8 +13,9 @@ from services.analyzer.analysis import value_of
 from services.analyzer.catalogue import METRICS
 from services.analyzer.measured import MeasuredRung
 from services.analyzer.network import graph as graph_module
+from services.analyzer.network.concepts import is_concept
 from services.analyzer.network.drawing import as_networkx, drawing, graphml, node_link_json
-from services.analyzer.network.edges import content_words, cooccurrences
+from services.analyzer.network.edges import cooccurrences
 from services.analyzer.network.graph import Graph, graph_of
 from services.analyzer.network.structure import assortativity
 
@@ -42,7 +43,7 @@ def oracle(measured):
 
 
 def test_the_network_is_that_of_the_definition(measured, oracle):
-    built = as_networkx(measured.network, measured.rung.vocabulary)
+    built = as_networkx(measured.network, measured.rung.lexicon.words)
     assert nx.utils.graphs_equal(nx.Graph(built.edges(data=True)), nx.Graph(oracle.edges(data=True)))
 
 
@@ -79,7 +80,7 @@ def test_measures_are_those_of_networkx(name, measured, oracle):
 
 
 def test_modularity_is_that_of_its_partition_and_no_worse_than_that_of_networkx(measured, oracle):
-    names = [measured.rung.vocabulary[word] for word in measured.network.nodes_n]
+    names = [measured.rung.lexicon.words[word] for word in measured.network.nodes_n]
     parts: dict[int, set[str]] = {}
     for name, part in zip(names, measured.graph.partition_n.tolist(), strict=True):
         parts.setdefault(part, set()).add(name)
@@ -132,11 +133,17 @@ def test_a_concept_is_not_related_to_itself():
 
 
 def test_numbers_and_single_letters_are_no_concepts():
-    assert content_words(("x", "1914", "b2", "don't", "\u00e9t\u00e9")).tolist() == [False, False, True, False, True]
+    assert [is_concept(word) for word in ("x", "1914", "b2", "don't", "\u00e9t\u00e9")] == [
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_a_drawing_shows_the_strongest_concepts_and_relations_among_them(measured, oracle):
-    drawn = drawing(measured.network, measured.rung.vocabulary, 12)
+    drawn = drawing(measured.network, measured.rung.lexicon.words, 12)
     strengths = sorted(((-s, name) for name, s in oracle.degree(weight="weight")))[:12]
     assert [(concept.label, concept.strength) for concept in drawn.concepts] == [(name, -s) for s, name in strengths]
     assert drawn.construction == "cooccurrence"
@@ -149,17 +156,17 @@ def test_a_drawing_shows_the_strongest_concepts_and_relations_among_them(measure
 
 def test_a_drawing_does_not_depend_on_the_order_of_words(measured):
     rung = rung_of(list(reversed(measured.rung.texts)))
-    again = cooccurrences(rung, content_words(rung.vocabulary))
-    assert drawing(again, rung.vocabulary, 12) == drawing(measured.network, measured.rung.vocabulary, 12)
+    again = cooccurrences(rung)
+    assert drawing(again, rung.lexicon.words, 12) == drawing(measured.network, measured.rung.lexicon.words, 12)
 
 
 def test_a_drawing_of_nothing_is_empty():
     rung = rung_of(["the of"])
-    assert drawing(cooccurrences(rung, content_words(rung.vocabulary)), rung.vocabulary, 5).concepts == ()
+    assert drawing(cooccurrences(rung), rung.lexicon.words, 5).concepts == ()
 
 
 def test_exports_are_read_back_by_networkx(measured, oracle, tmp_path):
-    graph = as_networkx(measured.network, measured.rung.vocabulary)
+    graph = as_networkx(measured.network, measured.rung.lexicon.words)
     path = tmp_path / "network.graphml"
     path.write_bytes(graphml(graph))
     link = nx.node_link_graph(json.loads(node_link_json(graph)), edges="edges")
@@ -170,5 +177,5 @@ def test_exports_are_read_back_by_networkx(measured, oracle, tmp_path):
 
 
 def test_an_export_can_be_cut_to_the_strongest_concepts(measured):
-    few = as_networkx(measured.network, measured.rung.vocabulary, 10)
-    assert sorted(few) == sorted(c.label for c in drawing(measured.network, measured.rung.vocabulary, 10).concepts)
+    few = as_networkx(measured.network, measured.rung.lexicon.words, 10)
+    assert sorted(few) == sorted(c.label for c in drawing(measured.network, measured.rung.lexicon.words, 10).concepts)

@@ -1,5 +1,6 @@
 """Laws of sampling: order and sharding change nothing, groups are even and paired, memory is bounded."""
 
+import itertools
 import random
 
 import numpy as np
@@ -25,7 +26,7 @@ def everything(sample: Sample) -> tuple:
     """All that may depend on order: the arrays themselves, hence every value that is computed from them."""
     arrays = (sample.words_N, sample.documents_N, sample.lengths_D, sample.clusters_D)
     counts = (sample.documents, sample.tokens, sample.clusters, sample.group_starts)
-    return counts, sample.vocabulary, sample.texts, tuple(array.tobytes() for array in arrays)
+    return counts, sample.lexicon.words, sample.texts, tuple(array.tobytes() for array in arrays)
 
 
 @given(documents=corpora(), cuts=st.tuples(st.integers(0, 120), st.integers(0, 120)), seed=st.integers(0, 9))
@@ -174,8 +175,8 @@ def test_one_huge_cluster_is_cut_to_what_one_group_can_use():
 def test_the_continuation_view_leaves_out_the_real_prefix():
     written = Document(id="a", text="once upon a time", prefix_length=10)
     whole, continued = (Accumulator(view).fold_all([written]).finalise() for view in (View.WHOLE, View.CONTINUATION))
-    assert whole.vocabulary == ("once", "upon", "a", "time")
-    assert continued.vocabulary == ("a", "time")
+    assert whole.lexicon.words == ("once", "upon", "a", "time")
+    assert continued.lexicon.words == ("a", "time")
 
 
 def test_fewer_than_20_clusters_are_measured_whole_without_replicates():
@@ -206,7 +207,7 @@ def test_a_corpus_without_words_has_no_rung():
 def test_rungs_are_nested_and_rise():
     rungs = ladder(sample_of([document(text, number) for number, text in enumerate(prose(100, 10, seed=5))]))
     assert [rung.budget for rung in rungs] == list(SMALL)
-    for small, large in zip(rungs, rungs[1:], strict=False):
+    for small, large in itertools.pairwise(rungs):
         assert set(small.texts) <= set(large.texts)
 
 

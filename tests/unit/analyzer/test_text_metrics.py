@@ -1,4 +1,4 @@
-"""Text metrics against hand computation, other libraries, and the law that makes a jackknife: a replicate is a smaller sample."""
+"""Text metrics against hand computation, other libraries, and the law that a replicate is a smaller sample."""
 
 import collections
 import itertools
@@ -38,7 +38,7 @@ def without(rung: RungSample, group: int) -> RungSample:
         budget=int(kept.sum()),
         clusters=rung.clusters,
         groups=1,
-        vocabulary=rung.vocabulary,
+        lexicon=rung.lexicon,
         words_N=rung.words_N[kept],
         documents_N=documents.astype(np.int32),
         groups_N=np.zeros(int(kept.sum()), dtype=np.int32),
@@ -48,8 +48,8 @@ def without(rung: RungSample, group: int) -> RungSample:
 
 
 # Windows and compressed blocks end with their group, so the text of 19 groups laid end to end is another text for them.
-ADDITIVE = {"mattr", "mtld", "compression_ratio"}
-REPLICABLE = [metric for metric in (*TEXT, *NETWORK) if not metric.largest_rung_only and metric.id not in ADDITIVE]
+IN_STREAMS = {"mattr", "mtld", "compression_ratio", "entropy_rate"}
+REPLICABLE = [metric for metric in (*TEXT, *NETWORK) if not metric.largest_rung_only and metric.id not in IN_STREAMS]
 
 
 @settings(max_examples=20, deadline=None)
@@ -152,7 +152,7 @@ def test_compression_is_that_of_the_words_of_a_document_on_a_line():
 def test_windows_and_runs_end_with_their_group():
     rung = ladder(sample_of([document(text, n) for n, text in enumerate(prose(60, 60, seed=6))], (1_900,)))[0]
     measured = MeasuredRung(rung)
-    streams = [" ".join(rung.vocabulary[word] for word in words) for words in measured.streams]
+    streams = [" ".join(rung.lexicon.words[word] for word in words) for words in measured.streams]
     oracles = [LexicalRichness(stream) for stream in streams]
     for id, of_group in (("mattr", [o.mattr(50) for o in oracles]), ("mtld", [o.mtld(0.72) for o in oracles])):
         expected = [np.mean(np.delete(of_group, group)) for group in range(20)]
@@ -198,3 +198,31 @@ def test_the_window_sum_is_that_of_sliding():
     words = np.array(random.Random(7).choices(range(30), k=180), dtype=np.int32)
     slid = sum(len(set(words[start : start + 50].tolist())) for start in range(131))
     assert sequences._window_types(words) == slid
+
+
+def test_match_lengths_are_those_of_searching():
+    words = random.Random(8).choices("abcd", k=60) + list("abcdabcdabcdabcd")
+    expected = []
+    for place in range(len(words)):
+        past, length = " ".join(words[:place]) + " ", 1
+        while place + length <= len(words) and " ".join(words[place : place + length]) + " " in past:
+            length += 1
+        expected.append(length)
+    assert MeasuredRung(rung_of([" ".join(words)])).matches == [expected]
+
+
+def test_a_loop_has_a_lower_entropy_rate_than_prose_and_is_bounded():
+    loop, free = (value("entropy_rate", [text]) for text in ("the church is a " * 500, prose(1, 2_000, seed=1)[0]))
+    assert 0 < loop < 0.25 < free
+
+
+def test_match_lengths_do_not_reach_into_another_group():
+    rung = ladder(sample_of([document("same words here again", n, group=f"g{n}") for n in range(20)], (76,)))[0]
+    assert rung.replicated
+    assert MeasuredRung(rung).matches == [[1, 1, 1, 1]] * 20
+
+
+def test_sentences_and_syllables_make_the_reading_ease():
+    text = "The cat sat. The dog, reading a table, ran!"
+    assert value("sentence_length", [text]) == 4.5
+    assert value("readability", [text]) == pytest.approx(206.835 - 1.015 * 4.5 - 84.6 * 11 / 9)

@@ -17,7 +17,15 @@ from services.generator.hf_backend import HfModel
 PROMPTS = [
     Prompt(f"p{number}", text)
     for number, text in enumerate(
-        ["The serpent", "T", "swallows its own tail for the", " of it the whole wide", "The café 🐍", "naïve", "time, and"]
+        [
+            "The serpent",
+            "T",
+            "swallows its own tail for the",
+            " of it the whole wide",
+            "The café 🐍",
+            "naïve",
+            "time, and",
+        ]
     )
 ]
 SAMPLING = SamplingSpec(min_new_tokens=0, max_new_tokens=20, seed=11)
@@ -45,7 +53,12 @@ def test_greedy_text_is_that_of_the_library_whatever_the_lengths_in_the_batch(mo
     for prompt, text in zip(PROMPTS, found, strict=True):
         ids = torch.tensor([[*model.tokens.start, *model.tokens.encode(prompt.text)]])
         whole = model._model.generate(
-            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20, min_new_tokens=20, pad_token_id=0
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=20,
+            min_new_tokens=20,
+            pad_token_id=0,
         )
         assert model.tokens.decode_many([whole[0, ids.shape[1] :].tolist()]) == [text]
 

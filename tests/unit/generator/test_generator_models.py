@@ -85,7 +85,7 @@ def test_a_directory_that_changes_is_another_source(copied: Path) -> None:
 def test_embedded_models_are_found_by_name() -> None:
     assert "ouro-tiny" in embedded.names()
     assert find("ouro-tiny").directory == embedded.model_directory("ouro-tiny")
-    with pytest.raises(NotFound, match="embedded models: .*ouro-tiny"):
+    with pytest.raises(NotFound, match=r"embedded models: .*ouro-tiny"):
         embedded.model_directory("ouro-huge")
 
 
@@ -200,9 +200,7 @@ def test_without_a_network_what_was_downloaded_earlier_serves(monkeypatch: pytes
     assert find("owner/name").state == COMMIT
 
 
-@pytest.mark.parametrize(
-    ("error", "kind"), [(RepositoryNotFoundError, NotFound), (GatedRepoError, PreconditionFailed)]
-)
+@pytest.mark.parametrize(("error", "kind"), [(RepositoryNotFoundError, NotFound), (GatedRepoError, PreconditionFailed)])
 def test_answers_of_the_hub_become_errors_of_ours(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception], kind: type[OuroscopeError]
 ) -> None:

@@ -1,6 +1,6 @@
-"""English words that carry grammar rather than a concept. Data only; written for this project.
+"""Which words are concepts, the nodes of a semantic network: all but numbers, single letters, English stop words.
 
-They never become nodes of a network, but they keep their place when distances in a text are counted.
+What is no concept keeps its place when distances in a text are counted.
 """
 
 from __future__ import annotations
@@ -34,3 +34,13 @@ STOP_WORDS = frozenset(
     mayn't mightn't mustn't shan't shouldn't won't wouldn't ain't
     """.split()  # noqa: SIM905 - a list of 300 literals would be one word a line
 )
+"""English words that carry grammar rather than a concept; the list was written for this project."""
+
+
+def is_concept(word: str) -> bool:
+    """Return whether a lower-case word can be a node.
+
+    >>> [is_concept(word) for word in ("the", "cat", "x", "2004", "b52")]
+    [False, True, False, False, True]
+    """
+    return len(word) > 1 and word not in STOP_WORDS and not word.isnumeric()

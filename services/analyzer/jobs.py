@@ -1,0 +1,129 @@
+"""What the analyzer can be asked, over the artifact store. Knows no transport; everything here may block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Protocol
+
+from ouroscope.corpora.stored import read_corpus
+from ouroscope.predictions import read_next_tokens, read_scored_texts
+from ouroscope.records.analysis import AnalyzeCorpus, BaselineInfo, Compare, Comparison, Report
+from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
+from ouroscope.records.documents import View
+from ouroscope.records.progress import Progress
+from ouroscope.store import ArtifactStore
+from services.analyzer import baselines, reports
+from services.analyzer.analysis import Options, Watch, analyze
+from services.analyzer.catalogue import ANALYZER_VERSION, choose
+from services.analyzer.comparison import compare
+from services.analyzer.export import NetworkFormat, check_construction, export_network
+from services.analyzer.fingerprint import Fingerprint
+from services.analyzer.session import Limits, Session
+from services.analyzer.side import side_of
+from services.analyzer.spread import HumanSpread
+
+LIBRARIES = ("numpy", "scipy", "networkit")
+"""Other versions of these may change the last digits of a value."""
+
+
+class Task(Protocol):
+    """The task that long work is: where it tells how far it is, and hears that it should end."""
+
+    def report(self, progress: Progress) -> None:
+        """Say how far the work is."""
+
+    def check(self) -> None:
+        """Raise if the work should end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jobs:
+    """The work of one analyzer."""
+
+    store: ArtifactStore
+    spread: HumanSpread
+    limits: Limits
+    on_documents: Callable[[int], None] = lambda _: None
+    """Hears how many documents were measured."""
+
+    @property
+    def fingerprint(self) -> Mapping[str, str]:
+        """Return what else than the request changes an answer."""
+        return {"analyzer": ANALYZER_VERSION, **{name: version(name) for name in LIBRARIES}}
+
+    def session(self, options: Options) -> Session:
+        """Begin to measure what a caller streams in."""
+        return Session(options, self.limits)
+
+    def finish(self, session: Session, watch: Watch) -> Report:
+        """Measure what was streamed in, and publish the report; no text of it is kept."""
+        side = reports.publish(self.store, session.finish(watch))
+        self.on_documents(session.documents)
+        return side.report
+
+    def analyze_corpus(self, request: AnalyzeCorpus) -> Callable[[Task], Report]:
+        """Check the request now, so that what is wrong fails at once; the work measures and publishes."""
+        choose(request.metrics)
+        self._check(request.corpus, ArtifactKind.CORPUS, "corpus")
+        self._check(request.predictions, ArtifactKind.PREDICTIONS, "predictions")
+        self._check(request.base_predictions, ArtifactKind.PREDICTIONS, "base_predictions")
+
+        def work(task: Task) -> Report:
+            side = reports.publish(self.store, side_of(*self._analyze(request, task)))
+            self.on_documents(side.report.documents)
+            return side.report
+
+        return work
+
+    def compare(self, request: Compare) -> Comparison:
+        """Compare two reports, or a report with a baseline."""
+        return compare(
+            reports.read(self.store, request.baseline),
+            reports.read(self.store, request.candidate.expect(ArtifactKind.REPORT, "candidate")),
+            spread=self.spread,
+            policy=request.policy,
+            history=request.history,
+        )
+
+    def create_baseline(self, baseline_id: str, report: ArtifactRef) -> BaselineInfo:
+        """Freeze a report under a name."""
+        return baselines.create(self.store, baseline_id, report)
+
+    def get_baseline(self, name: str) -> BaselineInfo:
+        """Return what is known of a baseline."""
+        return baselines.get(self.store, name)
+
+    def baselines_page(self, after: str, size: int) -> tuple[tuple[BaselineInfo, ...], str]:
+        """Return a page of baselines; see `baselines.page`."""
+        return baselines.page(self.store, after, size)
+
+    def delete_baseline(self, name: str) -> None:
+        """Free the name of a baseline."""
+        baselines.delete(self.store, name)
+
+    def export_network(
+        self, corpus: ArtifactRef, view: View, construction: str, form: NetworkFormat, concepts: int, watch: Watch
+    ) -> bytes:
+        """Write the semantic network of a stored corpus."""
+        check_construction(construction)
+        return export_network(read_corpus(self.store, corpus), view, form, concepts, watch)
+
+    def _analyze(self, request: AnalyzeCorpus, task: Task) -> tuple[Report, tuple[Fingerprint, ...]]:
+        predictions, base = request.predictions, request.base_predictions
+        return analyze(
+            read_corpus(self.store, request.corpus) if request.corpus else None,
+            read_next_tokens(self.store, predictions) if predictions else (),
+            read_scored_texts(self.store, predictions) if predictions else (),
+            read_scored_texts(self.store, base) if base else (),
+            view=request.view,
+            metrics=request.metrics,
+            drawn_concepts=request.drawn_concepts,
+            on_progress=task.report,
+            check=task.check,
+        )
+
+    def _check(self, ref: ArtifactRef | None, kind: ArtifactKind, field: str) -> None:
+        if ref is not None:
+            self.store.manifest(ref.expect(kind, field))

@@ -1,0 +1,36 @@
+"""What the environment may say about an analyzer process: `OURO_ANALYZER_*`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ouroscope.settings import boolean, one_of, positive, seconds, variable, whole_number
+from ouroscope.telemetry.logs import LEVELS
+from services.analyzer.session import Limits
+
+PREFIX = "OURO_ANALYZER"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalyzerSettings:
+    """Settings of one process."""
+
+    store: str = variable(str, "artifact store: a directory, file://, s3:// or memory://", "ouroscope-data/store")
+    address: str = variable(str, "host:port to listen on", "127.0.0.1:50053")
+    allow_public: bool = variable(boolean, "listen where other machines reach it; nobody is asked who they are", False)
+    metrics_port: int = variable(whole_number, "port of /metrics; 0 takes a free one", 9467)
+    metrics_host: str = variable(str, "address of /metrics", "127.0.0.1")
+    human_spread: str = variable(str, "calibration table to use instead of the one that comes with the project", "")
+    workers: int = variable(positive, "corpora and streams measured at the same time, each kind", 2)
+    queue_limit: int = variable(positive, "operations that may wait", 100)
+    max_documents: int = variable(positive, "documents in one stream", Limits().documents)
+    max_bytes: int = variable(positive, "bytes of documents in one stream", Limits().bytes)
+    max_records: int = variable(positive, "next-token records and scored texts in one stream", Limits().records)
+    log_level: str = variable(one_of(*LEVELS), "least level that is logged", "info")
+    log_json: bool = variable(boolean, "logs as JSON lines instead of lines for people", True)
+    grace: float = variable(seconds, "seconds that calls get to end after SIGTERM", 10.0)
+
+    @property
+    def limits(self) -> Limits:
+        """Return how much one stream may hold."""
+        return Limits(documents=self.max_documents, bytes=self.max_bytes, records=self.max_records)

@@ -1,0 +1,85 @@
+"""Streams of documents and records from callers, folded in by threads while the event loop stays free.
+
+A message is read only after the one before it is folded in, so a caller cannot send faster than the analyzer measures.
+Knows no kind of message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from ouroscope.errors import Cancelled, Unavailable
+from ouroscope.operations.tasks import SHUTTING_DOWN
+from ouroscope.records.analysis import Report
+from services.analyzer.analysis import Watch
+from services.analyzer.jobs import Jobs
+from services.analyzer.session import Session
+
+M = TypeVar("M")
+T = TypeVar("T")
+
+
+class Streams:
+    """Runs the blocking work of streaming calls in `workers` threads."""
+
+    def __init__(self, jobs: Jobs, workers: int) -> None:
+        self._jobs = jobs
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="analyze")
+        self._closed = False
+
+    async def measure(
+        self, messages: AsyncIterator[M], begin: Callable[[M | None], Session], fold: Callable[[Session, M], None]
+    ) -> Report:
+        """Fold all `messages` into one session and return its report.
+
+        Args:
+            messages: what the caller sends.
+            begin: makes the session from the first message, or from None if there is none.
+            fold: takes one message in; runs in a thread.
+
+        Raises:
+            LimitExceeded: the caller sent too much.
+            InvalidRequest: an option is wrong, or there was nothing to measure.
+        """
+        session: Session | None = None
+        async for message in messages:
+            session = session or begin(message)
+            await self.run(functools.partial(_fold, fold, session, message))
+        begun = session or begin(None)
+        return await self.run(lambda watch: self._jobs.finish(begun, watch))
+
+    async def run(self, work: Callable[[Watch], T]) -> T:
+        """Run `work` in a thread; its watch raises once the caller has gone or the service stops.
+
+        Raises:
+            Unavailable: the service is shutting down.
+        """
+        if self._closed:
+            raise Unavailable(SHUTTING_DOWN)
+        gone = threading.Event()
+        try:
+            watch = Watch(check=lambda: self._check(gone))
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work, watch)
+        finally:
+            gone.set()
+
+    async def close(self) -> None:
+        """Let work that is going on end at its next check; take no more."""
+        self._closed = True
+        self._threads.shutdown(wait=False)
+
+    def _check(self, gone: threading.Event) -> None:
+        if gone.is_set():
+            raise Cancelled("the caller has gone")
+        if self._closed:
+            raise Unavailable(SHUTTING_DOWN)
+
+
+def _fold(fold: Callable[[Session, M], None], session: Session, message: M, watch: Watch) -> None:
+    watch.check()
+    fold(session, message)

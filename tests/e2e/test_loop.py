@@ -1,0 +1,121 @@
+"""The first loop, as a person runs it: from text to verdict, the same twice, and through any kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.e2e.conftest import Ouroscope
+from tests.e2e.specs import write_small_spec
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("loop")]
+
+TIMES = ("stages", "create_time", "update_time")
+"""What differs between two runs of the same specification."""
+
+
+def wait_until(condition: Callable[[], bool], timeout: float = 90.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def results(ouroscope: Ouroscope, name: str) -> list[dict[str, Any]]:
+    """Everything that the generations of a run came to, without names and times."""
+    shown = json.loads(ouroscope("runs", "show", name, "--json").stdout)
+    return [{k: v for k, v in one.items() if k not in (*TIMES, "name")} for one in shown["generations"]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]], dict[str, Any]]:
+    """One run from beginning to end: its folder, its generations, what the command printed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    environment = {**os.environ, "OUROSCOPE_HOME": str(folder / "home"), "NO_COLOR": "1"}
+    spec = write_small_spec(folder)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "ouroscope_app", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
+
+    done = run("run", str(spec), "--name", "first", "--json")
+    assert done.returncode == 0, done.stderr
+    return folder, results(run, "first"), json.loads(done.stdout)
+
+
+def test_a_run_goes_from_text_to_verdict(undisturbed: tuple[Path, list[dict[str, Any]], dict[str, Any]]) -> None:
+    _, generations, run = undisturbed
+    assert run["state"] == "SUCCEEDED"
+    assert [one["number"] for one in generations] == [0, 1, 2, 0, 1, 2]
+    assert {verdict["arm"] for verdict in run["verdicts"]} == {"human", "replace"}
+    assert all(one["state"] == "SUCCEEDED" and one["report"] for one in generations)
+    html = Path(run["page"]).read_text()
+    assert "replace" in html
+    assert "<svg" in html
+
+
+def test_a_run_says_how_good_its_base_model_is(undisturbed: tuple[Path, list[dict[str, Any]], dict[str, Any]]) -> None:
+    run = undisturbed[2]
+    assert 1 < run["base_perplexity"] < run["unigram_perplexity"] < run["uniform_perplexity"]
+
+
+def test_both_arms_share_generation_0_and_differ_afterwards(
+    undisturbed: tuple[Path, list[dict[str, Any]], dict[str, Any]],
+) -> None:
+    human, replace = undisturbed[1][:3], undisturbed[1][3:]
+    assert human[0]["corpus"] == replace[0]["corpus"]
+    assert human[1]["model"] != replace[1]["model"]
+    assert human[1]["human"] == replace[1]["human"], "the same prompts in the same round"
+
+
+def start(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "ouroscope_app", *arguments]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+    )
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """SIGKILL, then see that nobody is left of its session."""
+    group = process.pid
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=10)
+    wait_until(lambda: not [p for p in psutil.process_iter() if os.getsid(p.pid) == group and p.status() != "zombie"])
+
+
+KILLS = int(os.environ.get("OUROSCOPE_TEST_KILLS", "2"))
+
+
+@pytest.mark.timeout(600)
+def test_a_run_that_is_killed_and_resumed_ends_with_the_same_results(
+    undisturbed: tuple[Path, list[dict[str, Any]], dict[str, Any]],
+    ouroscope: Ouroscope,
+    environment: dict[str, str],
+    home: Path,
+) -> None:
+    folder, expected, _ = undisturbed
+    rng = random.Random(20241)
+    process = start(environment, "run", str(folder / "small.yaml"), "--name", "killed", "--json")
+    wait_until(lambda: (home / "state" / "live.json").exists())
+    for _ in range(KILLS):
+        time.sleep(rng.uniform(0.2, 8.0))
+        listed = ouroscope("runs", "list", "--json")  # reading while it is driven disturbs nothing
+        assert listed.returncode == 0, listed.stderr
+        kill(process)
+        process = start(environment, "runs", "resume", "killed", "--json")
+        wait_until(lambda: (home / "state" / "live.json").exists())
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0
+    assert json.loads(output)["state"] == "SUCCEEDED"
+    assert results(ouroscope, "killed") == expected

@@ -1,0 +1,1 @@
+"""Tests of the coordinator, and the workers that stand in for the real ones."""

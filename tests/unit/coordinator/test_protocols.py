@@ -1,0 +1,57 @@
+"""What the next model is trained on."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ouroscope.errors import InvalidRequest
+from ouroscope.records.artifacts import ArtifactKind
+from services.coordinator.protocols import PROTOCOLS, Pools, training_set
+
+from .fakes import made
+
+
+def pools(rounds: int) -> Pools:
+    """Return pools after `rounds` generations."""
+    made_up = Pools()
+    for j in range(rounds):
+        made_up = made_up.with_round(made(ArtifactKind.CORPUS, "human", j), made(ArtifactKind.CORPUS, "synthetic", j))
+    return made_up
+
+
+@given(rounds=st.integers(1, 12))
+def test_replace_trains_on_nothing_but_the_newest_synthetic_corpus(rounds: int) -> None:
+    assert training_set("replace", pools(rounds)) == (pools(rounds).synthetic[-1],)
+
+
+@given(rounds=st.integers(1, 12))
+def test_human_trains_on_nothing_synthetic_and_never_on_the_same_corpus_twice(rounds: int) -> None:
+    chosen = [training_set("human", pools(j)) for j in range(1, rounds + 1)]
+    assert all(set(one) <= set(pools(rounds).human) for one in chosen)
+    assert len(set(chosen)) == rounds
+
+
+@given(rounds=st.integers(1, 12))
+def test_accumulate_keeps_everything_it_ever_trained_on(rounds: int) -> None:
+    before, after = (training_set("accumulate", pools(j)) for j in (rounds, rounds + 1))
+    assert set(before) < set(after)
+    assert before[0] == after[0] == pools(1).human[0]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@given(rounds=st.integers(1, 12))
+def test_every_protocol_gives_something_to_train_on_and_nothing_twice(protocol: str, rounds: int) -> None:
+    chosen = training_set(protocol, pools(rounds))
+    assert chosen
+    assert len(set(chosen)) == len(chosen)
+
+
+def test_every_protocol_names_its_source() -> None:
+    assert all("Source:" in (protocol.__doc__ or "") for protocol in PROTOCOLS.values())
+
+
+def test_an_unknown_protocol_is_answered_with_the_nearest_known_one_and_the_list() -> None:
+    with pytest.raises(InvalidRequest, match=r"did you mean replace.*known are replace, human, accumulate"):
+        training_set("replase", pools(1))
