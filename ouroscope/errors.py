@@ -138,6 +138,7 @@ class Internal(OuroscopeError):
 
 
 class Undefined(ArithmeticError):
-    """A metric has no value for this sample; its text is the reason. Not an error of a call: it becomes
-    `MetricValue.undefined_because`.
+    """A metric has no value for this sample; its text is the reason.
+
+    Not an error of a call: it becomes `MetricValue.undefined_because`.
     """

@@ -1,8 +1,8 @@
 """Records to messages and back: one codec, one table of pairs.
 
 A record and its message have the same field names; None is an absent field, a tuple a repeated one, an enum the
-message's value without its prefix, a datetime a Timestamp. Because the rule is the same everywhere, a pair is one line in
-`PAIRS`, and a test proves by reflection that no field of any pair is missing on either side.
+message's value without its prefix, a datetime a Timestamp. Because the rule is the same everywhere, a pair is one line
+in `PAIRS`, and a test proves by reflection that no field of any pair is missing on either side.
 """
 
 from __future__ import annotations

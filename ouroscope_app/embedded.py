@@ -5,9 +5,11 @@ They are the same gRPC services as elsewhere and talk over real sockets; only th
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from ouroscope.client import CoordinatorClient
 from ouroscope.rpc.channel import open_channel
@@ -46,9 +48,15 @@ async def embedded_services(
     ports = ports or {}
     store = home.store()
     async with AsyncExitStack() as stack:
+        threads = threads_each()
+        starting = {
+            "generator": partial(generator.start, threads=threads),
+            "trainer": partial(trainer.start, threads=threads),
+            "analyzer": partial(analyzer.start),
+        }
         workers = {}
-        for name, service in (("generator", generator), ("trainer", trainer), ("analyzer", analyzer)):
-            running = await service.start(store, f"{LOOPBACK}:{ports.get(name, 0)}")
+        for name, start in starting.items():
+            running = await start(store, f"{LOOPBACK}:{ports.get(name, 0)}")
             stack.push_async_callback(running.stop)
             workers[name] = f"{LOOPBACK}:{running.port}"
         driver = await coordinator.start(
@@ -67,6 +75,16 @@ async def embedded_services(
             coordinator=f"{LOOPBACK}:{driver.port}",
             metrics=f"http://{LOOPBACK}:{driver.metrics_port}/metrics",
         )
+
+
+def threads_each() -> int:
+    """Return the threads that the generator and the trainer take each: together as many as there are processors.
+
+    While one arm is trained another one writes. Two operations that each ask for all processors wait for one another
+    at every barrier: measured on 2 busy cores, 2 threads each made generation 7 to 20 times slower than 1 thread each.
+    """
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, available // 2)
 
 
 @asynccontextmanager

@@ -10,14 +10,12 @@ from pathlib import Path
 from ouroscope.errors import NotFound
 
 _HERE = Path(__file__).resolve().parent
-_ROOTS = (_HERE / "models", _HERE.parent.parent / "models")
-"""In a wheel the models lie beside this file; in a checkout in the folder `models` of the repository."""
-_EXPERIMENTS = (_HERE / "experiments", _HERE.parent.parent / "experiments")
+_CHECKOUT = _HERE.parent.parent
 
 
 def names() -> tuple[str, ...]:
     """Return the names of the language models that ship with this installation, in alphabetical order."""
-    return tuple(sorted({config.parent.name for root in _ROOTS for config in root.glob("*/tokenizer.json")}))
+    return tuple(sorted({found.parent.name for root in _roots("models") for found in root.glob("*/tokenizer.json")}))
 
 
 def model_directory(name: str) -> Path:
@@ -29,11 +27,18 @@ def model_directory(name: str) -> Path:
     if name not in names():
         known = ", ".join(names()) or "none in this installation"
         raise NotFound(f"there is no embedded model {name[:80]!r}; embedded models: {known}", model=name[:80])
-    return next(root / name for root in _ROOTS if (root / name / "tokenizer.json").is_file())
+    return next(root / name for root in _roots("models") if (root / name / "tokenizer.json").is_file())
 
 
 def experiment_path(name: str) -> Path | None:
     """Return the run specification that ships as `name`, for example `quickstart`, or None if there is none."""
     if not name.replace("-", "").isalnum():
         return None
-    return next((path for root in _EXPERIMENTS if (path := root / f"{name}.yaml").is_file()), None)
+    return next((path for root in _roots("experiments") if (path := root / f"{name}.yaml").is_file()), None)
+
+
+def _roots(folder: str) -> tuple[Path, ...]:
+    """Return where `folder` may lie: beside this file in a wheel, at the top of the repository in a checkout."""
+    # Above an installed package there may be anybody's folder of that name.
+    is_checkout = (_CHECKOUT / "pyproject.toml").is_file()
+    return (_HERE / folder, _CHECKOUT / folder) if is_checkout else (_HERE / folder,)

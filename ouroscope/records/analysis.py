@@ -205,8 +205,8 @@ class Policy:
     """Consecutive generations beyond the margin that mean COLLAPSE."""
     confidence: float = 0.95
     max_novel_token_share: float = 0.03
-    """Shift guard: the baseline does not cover the domain of the candidate if the share of candidate tokens that it never
-    saw exceeds what its own clusters find new in one another by more than this."""
+    """Shift guard: the baseline does not cover the domain of the candidate if the share of candidate tokens that it
+    never saw exceeds what its own clusters find new in one another by more than this."""
 
     def __post_init__(self) -> None:
         problems = Problems("policy")

@@ -147,6 +147,8 @@ class Score:
     last_n: int = 32
     """Tokens at the end of each held-out document that count for last-n accuracy."""
     batch_size: int = 0
+    max_documents: int = 0
+    """Documents of `documents` that are scored at most, the first ones; 0 scores all."""
 
     def __post_init__(self) -> None:
         problems = Problems("score")
@@ -157,6 +159,7 @@ class Score:
         problems.check(1 <= self.top_n <= 1000, "top_n", "must be in [1, 1000]")
         problems.check(self.max_tokens >= 2, "max_tokens", "must be at least 2")
         problems.check(self.last_n >= 1, "last_n", "must be at least 1")
+        problems.check(self.max_documents >= 0, "max_documents", "must be 0 (all) or more")
         problems.raise_any()
 
 

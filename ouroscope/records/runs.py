@@ -82,6 +82,8 @@ class EvaluationSpec:
     """Held-out documents for perplexity."""
     max_tokens: int = 256
     last_n: int = 32
+    scored_documents: int = 200
+    """Documents of each generation that are scored, under its own model and under generation 0."""
     samples: int = 6
     """Fixed held-out prompts whose continuation is shown side by side in the report."""
 
@@ -89,6 +91,7 @@ class EvaluationSpec:
         problems = Problems("evaluation")
         problems.check(self.prompts >= 20, "prompts", "must be at least 20, for an interval")
         problems.check(self.heldout_documents >= 20, "heldout_documents", "must be at least 20, for an interval")
+        problems.check(self.scored_documents >= 20, "scored_documents", "must be at least 20, for an interval")
         problems.check(self.prompt_length >= 1, "prompt_length", "must be at least 1")
         problems.check(0 <= self.samples <= 100, "samples", "must be in [0, 100]")
         problems.raise_any()

@@ -49,7 +49,7 @@ class Recipe:
 
     method: Method = Method.FULL
     steps: int = 200
-    """Optimiser steps, at least 1; equal in all arms, so that compute is equal whatever the size of the training set."""
+    """Optimiser steps, at least 1; equal in all arms, so that compute is equal whatever the training set."""
     batch_size: int = 16
     """Blocks per optimiser micro-step."""
     gradient_accumulation: int = 1

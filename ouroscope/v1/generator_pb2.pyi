@@ -385,6 +385,7 @@ class ScoreRequest(_message.Message):
     LAST_N_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MAX_DOCUMENTS_FIELD_NUMBER: _builtins.int
     prompt_length: _builtins.int
     """Length of each prompt in prompt_unit, at least 1; shorter documents are left out; default 32."""
     prompt_unit: Global___PromptUnit.ValueType
@@ -399,6 +400,8 @@ class ScoreRequest(_message.Message):
     """Texts scored together; 0 lets the backend choose."""
     request_id: _builtins.str
     """UUID that makes the call idempotent; optional."""
+    max_documents: _builtins.int
+    """Documents of `documents` that are scored at most, the first ones; 0 scores all."""
     @_builtins.property
     def model(self) -> _artifact_pb2.ArtifactRef:
         """Model that is asked."""
@@ -434,10 +437,11 @@ class ScoreRequest(_message.Message):
         last_n: _builtins.int | None = ...,
         batch_size: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        max_documents: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_last_n", b"_last_n", "_max_tokens", b"_max_tokens", "_prompt_length", b"_prompt_length", "_top_n", b"_top_n", "documents", b"documents", "heldout", b"heldout", "last_n", b"last_n", "max_tokens", b"max_tokens", "model", b"model", "prompt_length", b"prompt_length", "prompts", b"prompts", "top_n", b"top_n", "unigram_corpus", b"unigram_corpus"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_n", b"_last_n", "_max_tokens", b"_max_tokens", "_prompt_length", b"_prompt_length", "_top_n", b"_top_n", "batch_size", b"batch_size", "documents", b"documents", "heldout", b"heldout", "last_n", b"last_n", "max_tokens", b"max_tokens", "model", b"model", "prompt_length", b"prompt_length", "prompt_unit", b"prompt_unit", "prompts", b"prompts", "request_id", b"request_id", "top_n", b"top_n", "unigram_corpus", b"unigram_corpus"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_n", b"_last_n", "_max_tokens", b"_max_tokens", "_prompt_length", b"_prompt_length", "_top_n", b"_top_n", "batch_size", b"batch_size", "documents", b"documents", "heldout", b"heldout", "last_n", b"last_n", "max_documents", b"max_documents", "max_tokens", b"max_tokens", "model", b"model", "prompt_length", b"prompt_length", "prompt_unit", b"prompt_unit", "prompts", b"prompts", "request_id", b"request_id", "top_n", b"top_n", "unigram_corpus", b"unigram_corpus"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__last_n: _TypeAlias = _typing.Literal["last_n"]  # noqa: Y015
     _WhichOneofArgType__last_n: _TypeAlias = _typing.Literal["_last_n", b"_last_n"]  # noqa: Y015

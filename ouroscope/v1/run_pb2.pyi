@@ -162,6 +162,7 @@ class EvaluationSpec(_message.Message):
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
     LAST_N_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
+    SCORED_DOCUMENTS_FIELD_NUMBER: _builtins.int
     prompts: _builtins.int
     """Held-out documents whose beginnings are prompts, at least 20; default 300."""
     prompt_length: _builtins.int
@@ -176,6 +177,8 @@ class EvaluationSpec(_message.Message):
     """Tokens at the end of each held-out document for last-n accuracy, at least 1; default 32."""
     samples: _builtins.int
     """Fixed held-out prompts whose continuations are shown, in [0, 100]; default 6."""
+    scored_documents: _builtins.int
+    """Documents of each generation that are scored for surplexity, at least 20; default 200."""
     def __init__(
         self,
         *,
@@ -186,10 +189,11 @@ class EvaluationSpec(_message.Message):
         max_tokens: _builtins.int | None = ...,
         last_n: _builtins.int | None = ...,
         samples: _builtins.int | None = ...,
+        scored_documents: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_heldout_documents", b"_heldout_documents", "_last_n", b"_last_n", "_max_tokens", b"_max_tokens", "_prompt_length", b"_prompt_length", "_prompts", b"_prompts", "_samples", b"_samples", "heldout_documents", b"heldout_documents", "last_n", b"last_n", "max_tokens", b"max_tokens", "prompt_length", b"prompt_length", "prompts", b"prompts", "samples", b"samples"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_heldout_documents", b"_heldout_documents", "_last_n", b"_last_n", "_max_tokens", b"_max_tokens", "_prompt_length", b"_prompt_length", "_prompts", b"_prompts", "_samples", b"_samples", "_scored_documents", b"_scored_documents", "heldout_documents", b"heldout_documents", "last_n", b"last_n", "max_tokens", b"max_tokens", "prompt_length", b"prompt_length", "prompts", b"prompts", "samples", b"samples", "scored_documents", b"scored_documents"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_heldout_documents", b"_heldout_documents", "_last_n", b"_last_n", "_max_tokens", b"_max_tokens", "_prompt_length", b"_prompt_length", "_prompts", b"_prompts", "_samples", b"_samples", "heldout_documents", b"heldout_documents", "last_n", b"last_n", "max_tokens", b"max_tokens", "prompt_length", b"prompt_length", "prompt_unit", b"prompt_unit", "prompts", b"prompts", "samples", b"samples"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_heldout_documents", b"_heldout_documents", "_last_n", b"_last_n", "_max_tokens", b"_max_tokens", "_prompt_length", b"_prompt_length", "_prompts", b"_prompts", "_samples", b"_samples", "_scored_documents", b"_scored_documents", "heldout_documents", b"heldout_documents", "last_n", b"last_n", "max_tokens", b"max_tokens", "prompt_length", b"prompt_length", "prompt_unit", b"prompt_unit", "prompts", b"prompts", "samples", b"samples", "scored_documents", b"scored_documents"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__heldout_documents: _TypeAlias = _typing.Literal["heldout_documents"]  # noqa: Y015
     _WhichOneofArgType__heldout_documents: _TypeAlias = _typing.Literal["_heldout_documents", b"_heldout_documents"]  # noqa: Y015
@@ -203,6 +207,8 @@ class EvaluationSpec(_message.Message):
     _WhichOneofArgType__prompts: _TypeAlias = _typing.Literal["_prompts", b"_prompts"]  # noqa: Y015
     _WhichOneofReturnType__samples: _TypeAlias = _typing.Literal["samples"]  # noqa: Y015
     _WhichOneofArgType__samples: _TypeAlias = _typing.Literal["_samples", b"_samples"]  # noqa: Y015
+    _WhichOneofReturnType__scored_documents: _TypeAlias = _typing.Literal["scored_documents"]  # noqa: Y015
+    _WhichOneofArgType__scored_documents: _TypeAlias = _typing.Literal["_scored_documents", b"_scored_documents"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__heldout_documents) -> _WhichOneofReturnType__heldout_documents | None: ...
     @_typing.overload
@@ -215,6 +221,8 @@ class EvaluationSpec(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prompts) -> _WhichOneofReturnType__prompts | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__samples) -> _WhichOneofReturnType__samples | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scored_documents) -> _WhichOneofReturnType__scored_documents | None: ...
 
 Global___EvaluationSpec: _TypeAlias = EvaluationSpec  # noqa: Y015
 

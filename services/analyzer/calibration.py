@@ -33,6 +33,7 @@ Values = dict[str, list[float]]
 
 _DIRECTED = [metric for metric in METRICS if metric.direction is not Direction.NONE]
 _OF_TEXT = tuple(metric.id for metric in _DIRECTED if metric.family is not Family.MODEL)
+_COUNTED = ("collapsed_90", "collapsed_99", "collapsed_999")
 _OF_MODELS = tuple(metric.id for metric in _DIRECTED if metric.family is Family.MODEL)
 
 
@@ -96,7 +97,7 @@ def calibrate(
         sources=tuple(told),
         rungs=tuple(rung for rung in table if rung.metrics),
         model=provenance.model,
-        model_metrics=_spreads(_of_models(records or {})),
+        model_metrics=_of_models(records or {}),
     )
 
 
@@ -129,12 +130,20 @@ def _collect_relative(rungs: dict[int, Values], first: Side, second: Side) -> No
         _add(rungs[budget], relative_metrics(first.fingerprints[budget], second.fingerprints[budget]))
 
 
-def _of_models(records: Mapping[str, ModelRecords]) -> Values:
+def _of_models(records: Mapping[str, ModelRecords]) -> tuple[Spread, ...]:
     values: Values = defaultdict(list)
     for one in records.values():
         report, _ = analyze(None, one.next_tokens, one.texts, one.texts, metrics=_OF_MODELS)
         _add(values, (value for value in report.model_metrics if len(value.replicates) == GROUPS))
-    return values
+    fewest = min((len(one.next_tokens) for one in records.values()), default=0)
+    return tuple(_seen(spread, fewest) for spread in _spreads(values))
+
+
+def _seen(spread: Spread, fewest: int) -> Spread:
+    """Take the share of collapsed predictions to be known to one prompt at best: small models may have none at all."""
+    if spread.id not in _COUNTED:
+        return spread
+    return replace(spread, deviation=max(spread.deviation, 1 / max(1, fewest)))
 
 
 def _add(values: Values, measured: Iterable[MetricValue]) -> None:

@@ -7,7 +7,7 @@ holds them to it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ class Metric:
     unit: str
     direction: Direction
     sheet: Callable[[Any], float]
-    take: Callable[[Any], Sequence[Any]]
+    take: Callable[[Any], Iterable[Any]]
     """From a MeasuredRung, or from a ModelSample for the model family: one summary for each replicate."""
     headline: bool = False
     mean_over_groups: bool = False
@@ -60,7 +60,7 @@ def _text(
     unit: str,
     direction: Direction,
     sheet: Callable[[Any], float],
-    take: Callable[[MeasuredRung], Sequence[Any]],
+    take: Callable[[MeasuredRung], Iterable[Any]],
     **more: bool,
 ) -> Metric:
     return Metric(id=id, family=Family.TEXT, unit=unit, direction=direction, sheet=sheet, take=take, **more)
@@ -99,7 +99,7 @@ def _model(
     unit: str,
     direction: Direction,
     sheet: Callable[[Any], float],
-    take: Callable[[ModelSample], Sequence[Any]],
+    take: Callable[[ModelSample], Iterable[Any]],
     **more: bool,
 ) -> Metric:
     return Metric(id=id, family=Family.MODEL, unit=unit, direction=direction, sheet=sheet, take=take, **more)
@@ -130,7 +130,7 @@ TEXT = (
     _words("types", "words", FALLING, lexical.types, headline=True),
     _words("type_token_ratio", "ratio", FALLING, lexical.type_token_ratio),
     _text("mattr", "ratio", FALLING, sequences.mattr, lambda rung: rung.windows, headline=True),
-    _text("mtld", "words", FALLING, sequences.mtld, lambda rung: rung.streams, mean_over_groups=True),
+    _text("mtld", "words", FALLING, sequences.mtld, lambda rung: rung.streams(), mean_over_groups=True),
     _words("hdd", "ratio", FALLING, lexical.hdd),
     _words("yule_k", "1", RISING, lexical.yule_k),
     _words("token_entropy", "nats", FALLING, lexical.token_entropy, headline=True),
@@ -151,7 +151,7 @@ TEXT = (
     ),
     _text("compression_ratio", "ratio", RISING, sequences.compression_ratio, lambda rung: rung.compressed),
     _words("expectation_adjusted_distinct", "ratio", FALLING, lexical.expectation_adjusted_distinct),
-    _text("entropy_rate", "nats", FALLING, entropy_rate, lambda rung: rung.matches, mean_over_groups=True),
+    _text("entropy_rate", "nats", FALLING, entropy_rate, lambda rung: rung.matches(), mean_over_groups=True),
     _text("document_length", "words", NEITHER, documents.document_length, lambda rung: rung.lengths),
     _text("sentence_length", "words", NEITHER, documents.sentence_length, lambda rung: rung.sentences),
     _text(

@@ -9,7 +9,7 @@ from ouroscope.errors import CapabilityMissing, FieldProblem, InvalidRequest, Pr
 from ouroscope.records.documents import Document, View
 from services.analyzer.analysis import Watch
 from services.analyzer.network.drawing import as_networkx, graphml, node_link_json
-from services.analyzer.network.edges import CONSTRUCTION, content_words, cooccurrences
+from services.analyzer.network.edges import CONSTRUCTION, cooccurrences
 from services.analyzer.rungs import ladder
 from services.analyzer.sample import Accumulator
 
@@ -62,5 +62,5 @@ def export_network(
     rungs = ladder(accumulator.finalise())
     if not rungs:
         raise PreconditionFailed("the corpus has no word in this view, so it has no network")
-    table = cooccurrences(rungs[-1], content_words(rungs[-1].vocabulary))
-    return _WRITERS[form](as_networkx(table, rungs[-1].vocabulary, concepts))
+    table = cooccurrences(rungs[-1])
+    return _WRITERS[form](as_networkx(table, rungs[-1].lexicon.words, concepts))

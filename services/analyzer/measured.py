@@ -6,7 +6,11 @@ groups.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
 
 from services.analyzer.metrics import documents, ngrams, sequences
 from services.analyzer.metrics.entropy_rate import match_lengths
@@ -24,7 +28,7 @@ class MeasuredRung:
     def __init__(self, rung: RungSample) -> None:
         self.rung = rung
         self._tallies: dict[tuple[bool, int], list[ngrams.Tally]] = {}
-        self._ngrams: dict[int, ngrams.NgramTable] = {}
+        self._longest: tuple[int, ngrams.NgramTable | None] = (0, None)
 
     @cached_property
     def spectra(self) -> list[Spectrum]:
@@ -43,17 +47,20 @@ class MeasuredRung:
     @cached_property
     def skip_tallies(self) -> list[ngrams.Tally]:
         """Return the word pairs with at most 2 words between."""
-        return ngrams.tallies(ngrams.skip_pairs(self.rung), self.rung)
+        return ngrams.skip_tallies(self.rung)
 
     @cached_property
     def windows(self) -> list[Ratio]:
         """Return the different words of all windows, and their words."""
         return self._ratios(sequences.window_sums(self.rung))
 
-    @cached_property
-    def streams(self) -> list[list[int]]:
-        """Return the words of each group in order: not replicates, but what they are means over."""
-        return [words.tolist() for words in sequences.streams(self.rung)]
+    def streams(self) -> Iterator[list[int]]:
+        """Yield the words of each group in order: not replicates, but what they are means over."""
+        return (words.tolist() for words in sequences.streams(self.rung))
+
+    def matches(self) -> Iterator[npt.NDArray[np.int64]]:
+        """Yield the match lengths of the words of each group: not replicates, but what they are means over."""
+        return (match_lengths(words) for words in sequences.streams(self.rung))
 
     @cached_property
     def compressed(self) -> list[Ratio]:
@@ -76,11 +83,6 @@ class MeasuredRung:
         return self._ratios(documents.syllable_sums(self.rung))
 
     @cached_property
-    def matches(self) -> list[list[int]]:
-        """Return the match lengths of the words of each group: not replicates, but what they are means over."""
-        return match_lengths(self.rung)
-
-    @cached_property
     def network(self) -> EdgeTable:
         """Return the co-occurrence network."""
         return cooccurrences(self.rung)
@@ -97,16 +99,20 @@ class MeasuredRung:
 
     def _tally(self, by_document: bool, length: int) -> list[ngrams.Tally]:
         if (by_document, length) not in self._tallies:
-            count = ngrams.document_tallies if by_document else ngrams.tallies
-            self._tallies[by_document, length] = count(self._table(length), self.rung)
+            # Both kinds at once, since only the table of the longest n-grams so far is kept: they are large.
+            table = self._table(length)
+            self._tallies[False, length] = ngrams.tallies(table, self.rung)
+            self._tallies[True, length] = ngrams.document_tallies(table, self.rung)
         return self._tallies[by_document, length]
 
     def _table(self, length: int) -> ngrams.NgramTable:
-        if length not in self._ngrams:
-            shorter = self._table(length - 1) if length > 1 else None
-            table = ngrams.lengthen(shorter, length, self.rung) if shorter else ngrams.single_words(self.rung)
-            self._ngrams[length] = table
-        return self._ngrams[length]
+        reached, table = self._longest
+        if table is None or reached > length:
+            reached, table = 1, ngrams.single_words(self.rung)
+        for longer in range(reached + 1, length + 1):
+            table = ngrams.lengthen(table, longer, self.rung)
+        self._longest = length, table
+        return table
 
     def _ratios(self, sums: tuple[Counts, Counts]) -> list[Ratio]:
         over, under = (self.rung.leave_one_out(values).tolist() for values in sums)

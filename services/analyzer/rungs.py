@@ -87,14 +87,16 @@ def _whole(sample: Sample, total: int) -> RungSample:
 
 
 def _rung(sample: Sample, budget: int, taken: npt.NDArray[np.int64], groups: Words, count: int) -> RungSample:
-    used, documents = np.unique(sample.documents_N[taken], return_inverse=True)
+    # Documents lie one after the other, so each begins where the number changes.
+    begins = np.diff(sample.documents_N[taken], prepend=-1) > 0
+    used = sample.documents_N[taken][begins]
     return RungSample(
         budget=budget,
         clusters=len(np.unique(sample.clusters_D[used])),
         groups=count,
         lexicon=sample.lexicon,
         words_N=sample.words_N[taken],
-        documents_N=documents.astype(np.int32),
+        documents_N=np.cumsum(begins, dtype=np.int32) - 1,
         groups_N=groups,
         lengths_D=sample.lengths_D[used],
         texts=tuple(sample.texts[document] for document in used),

@@ -123,11 +123,11 @@ class Accumulator:
         words: list[int] = []
         kept: list[_Placed] = []
         starts = [0]
+        ranked = sorted(self._kept)
         for group in range(GROUPS):
-            for placed in self._of_group(group):
-                found = tokens.words(placed.text)[: self._share - (len(words) - starts[-1])]
-                words.extend([ids[word] for word in found])
-                kept.append(_Placed(placed.cluster, len(found), placed.length, placed.text))
+            for placed in self._of_group(group, ranked):
+                words.extend([ids[word] for word in tokens.words(placed.text)[: placed.words]])
+                kept.append(placed)
             starts.append(len(words))
         return Sample(
             budgets=self._budgets,
@@ -143,10 +143,9 @@ class Accumulator:
             clusters_D=np.array([placed.cluster for placed in kept], dtype=np.int32),
         )
 
-    def _of_group(self, group: int) -> Iterator[_Placed]:
+    def _of_group(self, group: int, ranked: list[int]) -> Iterator[_Placed]:
         """Yield the documents of every 20th cluster until the group has its share of the largest rung."""
         room = self._share
-        ranked = sorted(self._kept)
         for rank in range(group, len(ranked), GROUPS):
             for document in sorted(self._kept[ranked[rank]].documents, reverse=True):
                 if room <= 0:
@@ -203,6 +202,8 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
+    """A document in the sample: the first `words` of its `length` words belong to it."""
+
     cluster: int
     words: int
     length: int

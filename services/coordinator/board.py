@@ -44,22 +44,21 @@ class Watcher:
     """One who watches a run, and what was not told yet."""
 
     run: str
-    latest: dict[Lane | None, RunEvent] = field(default_factory=dict)
-    lasting: list[RunEvent] = field(default_factory=list)
+    news: dict[object, RunEvent] = field(default_factory=dict)
+    """In the order in which they happened."""
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def tell(self, lane: Lane | None, event: RunEvent, *, lasting: bool) -> None:
         """Keep an event; one that is not lasting replaces what its lane had to say before."""
-        if lasting:
-            self.lasting.append(event)
-        else:
-            self.latest[lane] = event
+        key: object = object() if lasting else lane
+        self.news.pop(key, None)
+        self.news[key] = event
         self.woken.set()
 
     def take(self) -> list[RunEvent]:
         """Return what was not told yet."""
-        events = [*self.lasting, *self.latest.values()]
-        self.lasting, self.latest = [], {}
+        events = list(self.news.values())
+        self.news = {}
         self.woken.clear()
         return events
 
@@ -70,6 +69,13 @@ class _LiveRun:
         self.pace = Pace(run.name.removeprefix("runs/"), run.spec)
         self.watchers: list[Watcher] = []
         self.newest: RunEvent | None = None
+        self._done = 0.0
+
+    @property
+    def done(self) -> float:
+        """Return the share of the run that is done; it never shrinks, though estimates of what is left may grow."""
+        self._done = 1.0 if self.run.state is RunState.SUCCEEDED else max(self._done, self.pace.run_done())
+        return self._done
 
 
 class Board:
@@ -218,7 +224,7 @@ class Board:
             generation=generation if lane else None,
             stage=stage,
             done=done,
-            run_done=1.0 if run.state is RunState.SUCCEEDED else live.pace.run_done(),
+            run_done=live.done,
             seconds_left=None if run.state.ended else live.pace.seconds_left(self._clock()),
             message=run.error,
         )

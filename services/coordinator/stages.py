@@ -138,7 +138,13 @@ class LaneStages:
     async def score(self, generation: int, model: ArtifactRef, corpus: ArtifactRef) -> tuple[ArtifactRef, ArtifactRef]:
         """Return the probabilities of M_j on held-out text and D_j, and those of M_0 on D_j."""
         own = scoring(self._spec.evaluation, self._setup.dataset, model, documents=corpus)
-        base = Score(model=self._setup.model, documents=corpus, max_tokens=self._spec.evaluation.max_tokens)
+        evaluation = self._spec.evaluation
+        base = Score(
+            model=self._setup.model,
+            documents=corpus,
+            max_tokens=evaluation.max_tokens,
+            max_documents=evaluation.scored_documents,
+        )
 
         async def work(tell: OnProgress) -> tuple[list[str], dict[str, Any]]:
             scored = (await self._workers.generator.score(own, tell)).predictions
@@ -281,6 +287,7 @@ def scoring(
         unigram_corpus=unigram,
         max_tokens=evaluation.max_tokens,
         last_n=evaluation.last_n,
+        max_documents=evaluation.scored_documents,
     )
 
 

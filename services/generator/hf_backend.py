@@ -40,8 +40,8 @@ log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
-_LARGEST_BATCH = {"cpu": 64, "cuda": 256, "mps": 64}
-"""Beyond these a step takes as long as it has more documents."""
+_LARGEST_BATCH = {"cpu": 256, "cuda": 256, "mps": 64}
+"""Beyond these a step takes longer by as much as it does more."""
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -163,7 +163,7 @@ class HfModel:
             pulse(sum(len(inputs[i]) for i in batch))
             return found
 
-        return self._batched(list(map(len, inputs)), batch_size, work)[0]
+        return self._batched(list(map(len, inputs)), batch_size, work, self._head.texts_at_once)[0]
 
     def judge(
         self, texts: Sequence[Sequence[int]], scored_from: Sequence[int], batch_size: int, pulse: Pulse
@@ -177,7 +177,7 @@ class HfModel:
             pulse(sum(len(inputs[i]) for i in batch))
             return found
 
-        return self._batched(list(map(len, inputs)), batch_size, work)[0]
+        return self._batched(list(map(len, inputs)), batch_size, work, self._head.texts_at_once)[0]
 
     def _check_room(self, prompts: Sequence[Prompt], inputs: Sequence[Sequence[int]], new_tokens: int) -> None:
         for prompt, ids in zip(prompts, inputs, strict=True):
@@ -192,11 +192,16 @@ class HfModel:
                 )
 
     def _batched(
-        self, lengths: Sequence[int], size: int, work: Callable[[list[int]], list[Result]]
+        self,
+        lengths: Sequence[int],
+        size: int,
+        work: Callable[[list[int]], list[Result]],
+        bound: Callable[[int], int] | None = None,
     ) -> tuple[list[Result], int]:
         """Return the result of every item in its order, and the smallest batch size that was needed.
 
-        Items of similar length share a batch. When memory runs out, the batch size is halved from there on.
+        Items of similar length share a batch; `bound` says how many of one length may. When memory runs out, the batch
+        size is halved from there on.
         """
         order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
         results: dict[int, Result] = {}
@@ -204,8 +209,8 @@ class HfModel:
             # Torch counts threads per thread that calls it.
             torch.set_num_threads(self._threads)
             while len(results) < len(order):
-                bound = self._head.texts_at_once(lengths[order[len(results)]])
-                batch = order[len(results) :][: min(size, bound or size)]
+                longest = lengths[order[len(results)]]
+                batch = order[len(results) :][: min(size, bound(longest)) if bound else size]
                 found = _unless_out_of_memory(work, batch)
                 if found is not None:
                     results.update(zip(batch, found, strict=True))

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import DynamicCache
 
 from ouroscope.errors import PreconditionFailed
 from ouroscope.records.generation import SamplingSpec
 from services.generator.backend import Pulse
+from services.generator.hf_cache import cache_with_room
 from services.generator.sampling import MASS_BITS, NOISE_BITS
 
 _MASSES = float(1 << MASS_BITS)
@@ -103,7 +103,7 @@ class _Batch:
 
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]], noise_BN: NDArray[np.int64]) -> None:
         self._model = model
-        self._cache = DynamicCache(config=model.config)
+        self._cache = cache_with_room(model.config, max(map(len, prompts)) + noise_BN.shape[1])
         self._inputs_BT, self._mask_BT = _left_padded(prompts, model.device)
         self.noise_BN = torch.from_numpy(noise_BN).to(model.device)
         self.written: list[list[int]] = [[] for _ in prompts]

@@ -21,6 +21,8 @@ from services.generator.backend import Expectation, TokenScores
 
 _LOGIT_BYTES = 32 * 1024 * 1024
 """Of one array of float32 logits; about four exist at once."""
+_POSITIONS = 16_384
+"""Of one batch: more do not make a forward pass quicker, only larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,10 @@ class Head:
             apart = False
         return cls(model, vocabulary=int(whole_BTV.shape[-1]), apart=apart)
 
-    def texts_at_once(self, positions: int) -> int | None:
-        """Return how many texts of that length one batch may have; None where the head needs no bound."""
-        return None if self.apart else max(1, _LOGIT_BYTES // (4 * self.vocabulary * positions))
+    def texts_at_once(self, positions: int) -> int:
+        """Return how many texts of that length one batch may have."""
+        most = _POSITIONS if self.apart else _LOGIT_BYTES // (4 * self.vocabulary)
+        return max(1, most // positions)
 
     def states(self, inputs_BT: Tensor) -> Tensor:
         """Return what `logits` needs per position, as [B, T, H or V]."""

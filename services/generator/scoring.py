@@ -10,9 +10,10 @@ text longer than `max_tokens` or the context is cut at its end, and only the byt
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 import structlog
@@ -160,11 +161,12 @@ def _check_room(model: LanguageModel, document: Document, ids: Sequence[int]) ->
 def _texts(
     store: ArtifactStore, model: LanguageModel, request: Score, role: TextRole, counts: _Counts, task: Task
 ) -> Iterator[ScoredText]:
-    corpus = request.heldout if role is TextRole.HELDOUT else request.documents
+    corpus, limit = (request.heldout, 0) if role is TextRole.HELDOUT else (request.documents, request.max_documents)
     if corpus is None:
         return
-    meter = Meter(task, role.value.lower(), _documents_in(store, corpus))
-    for part in parts(read_corpus(store, corpus), _BATCHES_AT_ONCE * request.batch_size):
+    wanted = min(_documents_in(store, corpus), limit or sys.maxsize)
+    meter = Meter(task, role.value.lower(), wanted)
+    for part in parts(islice(read_corpus(store, corpus), wanted), _BATCHES_AT_ONCE * request.batch_size):
         texts = list(cut_texts(model.tokens, part, role, text_limit(model, request.max_tokens)))
         counts.left_out += len(part) - len(texts)
         counts.texts += len(texts)

@@ -80,14 +80,21 @@ def prepare(threads: int = 0, device: str = "auto") -> Environment:
         # memory with a pattern would only help to find reads of it.
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a module property
-    bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported()
     return Environment(
         device=device,
-        precision="bfloat16" if bfloat16 else "float32",
+        precision="bfloat16" if _multiplies_bfloat16(device) else "float32",
         threads=threads,
         hardware=torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability(),
         versions=tuple(f"{name} {_version(name)}" for name in _LIBRARIES),
     )
+
+
+def _multiplies_bfloat16(device: str) -> bool:
+    """Return whether the hardware itself multiplies bfloat16: emulated, it would be slower than float32."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def _processors() -> int:

@@ -23,6 +23,8 @@ class TrainingRecord:
     """What makes the same model again, given the same versions."""
     seed: int
     steps: int
+    best_step: int
+    """The step whose weights were kept."""
     schedule: Mapping[str, float]
     """Every number of the schedule."""
     parameters: int
@@ -126,7 +128,8 @@ On {heldout_documents:,} held-out documents ({heldout_tokens:,} tokens), each al
 | unigram (token frequencies of the training texts) | {unigram_perplexity:,.1f} | {unigram_bits_per_byte:.3f} |
 | **ouro-tiny** (the saved bfloat16 weights) | **{heldout_perplexity:,.1f}** | **{bits_per_byte:.3f}** |
 
-An eighth of the held-out part chose the weights (the best of the looks during training) and is not counted here.
+The weights are those of step {best_step:,} of {steps:,}: the best of the looks that training took at another eighth of
+the held-out part, which is not counted here.
 
 ## Data
 

@@ -55,19 +55,33 @@ class Schedule:
             raise InvalidRequest(f"dropout must be in [0, 1), got {self.dropout}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """The outcome of a training."""
+
+    model: LlamaForCausalLM
+    """With the weights that predicted the watched texts best."""
+    schedule: Schedule
+    """As asked, with the number of steps really made."""
+    best_step: int
+    """The step whose weights these are."""
+
+
 class _Best:
     """The weights that predicted the watched texts best so far."""
 
     def __init__(self, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, watched: Sequence[str]) -> None:
         self._model, self._tokenizer, self._watched = model, tokenizer, watched
         self._perplexity = math.inf
+        self.step = 0
         self.state = copy.deepcopy(model.state_dict())
 
-    def look(self) -> None:
+    def look(self, step: int) -> None:
         """Keep the present weights if they are better than those kept."""
         perplexity = quality(self._model, self._tokenizer, self._watched).perplexity
         if perplexity < self._perplexity:
-            self._perplexity, self.state = perplexity, copy.deepcopy(self._model.state_dict())
+            self._perplexity, self.step = perplexity, step
+            self.state = copy.deepcopy(self._model.state_dict())
         self._model.train()
 
 
@@ -77,8 +91,8 @@ def trained(
     watched: Sequence[str],
     schedule: Schedule,
     on_progress: OnProgress,
-) -> tuple[LlamaForCausalLM, Schedule]:
-    """Return the model as it was when it predicted the watched texts best, and the schedule with its real steps."""
+) -> Trained:
+    """Train a new model on `train` and return it as it was when it predicted the watched texts best."""
     torch.manual_seed(schedule.seed)
     model = new_model(tokenizer)
     batches = packed_batches(encoded(tokenizer, train), int(tokenizer.eos_token_id), schedule)
@@ -96,9 +110,9 @@ def trained(
                 speed = step * schedule.batch * schedule.length / seconds
                 on_progress(step, schedule.steps, math.fsum(losses) / len(losses), speed)
             if step % schedule.watch_every == 0 or step == schedule.steps:
-                best.look()
+                best.look(step)
     model.load_state_dict(best.state)
-    return model, schedule
+    return Trained(model=model, schedule=schedule, best_step=best.step)
 
 
 def packed_batches(documents: Sequence[Sequence[int]], end: int, schedule: Schedule) -> Iterator[torch.Tensor]:

@@ -28,7 +28,7 @@ from ouroscope.corpora.docstrings import SOURCES, EmbeddedCorpus, Part, gather, 
 from ouroscope.errors import AlreadyExists, PreconditionFailed
 from services.trainer.ouro_tiny import VOCABULARY, Quality, encoded, quality, train_tokenizer, unigram_quality
 from services.trainer.ouro_tiny_card import RECORD, TrainingRecord, licence_of, write_record
-from services.trainer.ouro_tiny_training import OnProgress, Schedule, trained
+from services.trainer.ouro_tiny_training import OnProgress, Schedule, Trained, trained
 
 WATCHED_EVERY = 8
 """Every eighth held-out document chooses the weights; the others judge them."""
@@ -78,16 +78,15 @@ def pretrain(
     texts = texts_of(corpus)
     tokenizer = train_tokenizer(texts.train)
     started = time.monotonic()
-    model, schedule = trained(tokenizer, texts.train, texts.watched, schedule, on_progress)
-    return publish(out, model, tokenizer, corpus, schedule, time.monotonic() - started)
+    outcome = trained(tokenizer, texts.train, texts.watched, schedule, on_progress)
+    return publish(out, outcome, tokenizer, corpus, time.monotonic() - started)
 
 
 def publish(
     out: Path,
-    model: LlamaForCausalLM,
+    outcome: Trained,
     tokenizer: PreTrainedTokenizerFast,
     corpus: EmbeddedCorpus,
-    schedule: Schedule,
     seconds: float,
 ) -> TrainingRecord:
     """Write the folder of a trained model; readers see all of it or none.
@@ -98,9 +97,9 @@ def publish(
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        model.to(torch.bfloat16).save_pretrained(draft)
+        outcome.model.to(torch.bfloat16).save_pretrained(draft)
         tokenizer.save_pretrained(draft)
-        record = _record(model.float(), tokenizer, corpus, schedule, seconds)
+        record = _record(outcome, tokenizer, corpus, seconds)
         write_record(draft, record)
         _make_readable(draft)
         if out.exists():
@@ -125,14 +124,13 @@ def _make_readable(folder: Path) -> None:
 
 
 def _record(
-    model: LlamaForCausalLM,
+    outcome: Trained,
     tokenizer: PreTrainedTokenizerFast,
     corpus: EmbeddedCorpus,
-    schedule: Schedule,
     seconds: float,
 ) -> TrainingRecord:
     """Measure the finished model and put down all that is known about it."""
-    texts = texts_of(corpus)
+    model, schedule, texts = outcome.model.float(), outcome.schedule, texts_of(corpus)
     found = quality(model, tokenizer, texts.judged)
     unigram = unigram_quality(tokenizer, texts.train, texts.judged)
     words = {tally.name: tally.words for tally in tallies(corpus.part(Part.TRAIN))}
@@ -141,6 +139,7 @@ def _record(
         command=f"python -m services.trainer.pretrain --steps {schedule.steps} --seed {schedule.seed} --out DIR",
         seed=schedule.seed,
         steps=schedule.steps,
+        best_step=outcome.best_step,
         schedule={name: value for name, value in asdict(schedule).items() if value is not None},
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         seconds=round(seconds, 1),

@@ -6,16 +6,21 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from ouroscope.canonical import to_plain
+from ouroscope_app.embedded import coordinator_client
+from ouroscope_app.specs import load_spec
 from tests.e2e.conftest import Ouroscope
 from tests.e2e.specs import write_small_spec
 
@@ -119,3 +124,52 @@ def test_a_run_that_is_killed_and_resumed_ends_with_the_same_results(
     assert process.returncode == 0
     assert json.loads(output)["state"] == "SUCCEEDED"
     assert results(ouroscope, "killed") == expected
+
+
+SERVICES = ("generator", "trainer", "analyzer", "coordinator")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture
+def four_processes(environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Every service as its own process, as `ouroscope serve` starts it; yields their addresses."""
+    at = {name: f"127.0.0.1:{free_port()}" for name in (*SERVICES, "metrics")}
+    told = {f"OURO_{name.upper()}_ADDRESS": at[name] for name in SERVICES}
+    told |= {f"OURO_COORDINATOR_{name.upper()}": at[name] for name in SERVICES[:3]}
+    told |= {f"OURO_{name.upper()}_METRICS_PORT": "0" for name in SERVICES[:3]}
+    told |= {"OURO_COORDINATOR_METRICS_ADDRESS": at["metrics"], "OURO_COORDINATOR_METRICS_GRACE": "2"}
+    served = [start({**environment, **told}, "serve", name) for name in SERVICES]
+    yield at
+    for process in served:
+        process.terminate()
+    assert [process.wait(timeout=30) for process in served] == [0, 0, 0, 0], "drains on SIGTERM and exits with 0"
+
+
+def scrape(address: str) -> str:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+@pytest.mark.timeout(600)
+async def test_the_loop_runs_across_four_processes_and_shows_itself_to_prometheus(
+    undisturbed: tuple[Path, list[dict[str, Any]], dict[str, Any]],
+    four_processes: dict[str, str],
+    program: Callable[[str], str],
+) -> None:
+    folder, expected, _ = undisturbed
+    async with coordinator_client(four_processes["coordinator"]) as client:
+        run = await client.create_run(load_spec(str(folder / "small.yaml")), "apart")
+        seen = ""
+        async for event in client.watch_run(run.name):
+            if event.finished_generation is not None and not seen:
+                seen = scrape(four_processes["metrics"])
+        generations = [to_plain(one) async for one in client.list_generations(run.name)]
+    assert [{k: v for k, v in one.items() if k not in (*TIMES, "name")} for one in generations] == expected
+    assert 'ouroscope_run_state{run="apart",state="running"} 1.0' in seen
+    check = subprocess.run([program("promtool"), "check", "metrics"], input=seen, capture_output=True, text=True)
+    assert (check.returncode, check.stdout + check.stderr) == (0, "")
+    wait_until(lambda: 'run="apart"' not in scrape(four_processes["metrics"]), timeout=30)

@@ -148,15 +148,11 @@ def hdd(words: Spectrum) -> float:
     """
     if words.total < HDD_DRAWS:
         raise Undefined(f"fewer than {HDD_DRAWS} words")
-    pairs = zip(words.occurrences, words.types_with, strict=True)
-    return math.fsum(f * (1 - _missing(words.total, m)) for m, f in pairs) / HDD_DRAWS
-
-
-def _missing(total: int, occurrences: int) -> float:
-    """Return the probability that 42 draws from `total` words miss a type."""
-    if total - occurrences < HDD_DRAWS:
-        return 0.0
-    return math.prod((total - occurrences - i) / (total - i) for i in range(HDD_DRAWS))
+    others = words.total - np.array(words.occurrences, dtype=np.float64)
+    missing = np.ones_like(others)
+    for drawn in range(HDD_DRAWS):
+        missing *= np.maximum(0.0, others - drawn) / (words.total - drawn)
+    return math.fsum((np.array(words.types_with) * (1 - missing)).tolist()) / HDD_DRAWS
 
 
 def zipf_exponent(words: Spectrum) -> float:

@@ -13,7 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ouroscope.errors import Undefined
+from services.analyzer.cells import count_cells
 from services.analyzer.rungs import Counts, RungSample
+
+_PARTS = 4
+# Pairs are counted by their first word, a part of the words at a time: a quarter of the memory at once.
 
 _Codes = npt.NDArray[np.int64]
 
@@ -30,8 +34,8 @@ class Tally:
 class NgramTable:
     """Every n-gram of a rung: where it starts and a dense code, equal for equal n-grams."""
 
-    starts: _Codes
-    codes: _Codes
+    starts: npt.NDArray[np.int32]
+    codes: npt.NDArray[np.int32]
     unique: int
 
 
@@ -108,32 +112,41 @@ def lengthen(table: NgramTable, length: int, rung: RungSample) -> NgramTable:
     ends = table.starts + (length - 1)
     inside = ends < len(rung.words_N)
     inside[inside] = rung.documents_N[ends[inside]] == rung.documents_N[table.starts[inside]]
-    codes = table.codes[inside] * len(rung.lexicon) + rung.words_N[ends[inside]]
+    codes = table.codes[inside].astype(np.int64) * len(rung.lexicon) + rung.words_N[ends[inside]]
     return _table(table.starts[inside], codes)
 
 
-def skip_pairs(rung: RungSample, skips: int = 2) -> NgramTable:
-    """Return the table of ordered word pairs with at most `skips` words between them."""
-    reach = np.arange(1, skips + 2)
-    first = np.repeat(np.arange(len(rung.words_N)), len(reach))
-    second = first + np.tile(reach, len(rung.words_N))
-    inside = second < len(rung.words_N)
-    first, second = first[inside], second[inside]
-    together = rung.documents_N[first] == rung.documents_N[second]
-    first, second = first[together], second[together]
-    return _table(first, rung.words_N[first].astype(np.int64) * len(rung.lexicon) + rung.words_N[second])
+def skip_tallies(rung: RungSample, skips: int = 2) -> list[Tally]:
+    """Return the tally of ordered word pairs with at most `skips` words between them, of each replicate."""
+    totals, unique, only = np.zeros(rung.groups, dtype=np.int64), 0, [np.zeros(0, dtype=np.int64)]
+    for part in range(_PARTS):
+        cells, times = count_cells(_pairs(rung, distance, part) for distance in range(1, skips + 2))
+        codes, groups = np.divmod(cells, rung.groups)
+        begins = np.diff(codes, prepend=-1) > 0
+        totals += np.bincount(groups, weights=times, minlength=rung.groups).astype(np.int64)
+        unique += int(begins.sum())
+        only.append(groups[begins & np.append(begins[1:], True)])
+    return _replicates(rung, totals, unique, np.concatenate(only))
+
+
+def _pairs(rung: RungSample, distance: int, part: int) -> _Codes:
+    """Return a cell (first word, second word, group) for each pair `distance` apart in one document, of one part."""
+    together = rung.documents_N[:-distance] == rung.documents_N[distance:]
+    together &= rung.words_N[:-distance] % _PARTS == part
+    first = rung.words_N[:-distance][together].astype(np.int64)
+    cells: _Codes = (first * len(rung.lexicon) + rung.words_N[distance:][together]) * rung.groups
+    cells += rung.groups_N[:-distance][together]
+    return cells
 
 
 def tallies(table: NgramTable, rung: RungSample) -> list[Tally]:
     """Return the tally of each replicate: an n-gram is lost without group g if it stands nowhere else."""
     groups = rung.groups_N[table.starts]
     # Starts rise and groups come one after the other, so writing in order leaves the last group, backwards the first.
-    first, last = np.zeros((2, table.unique), dtype=np.int64)
+    first, last = np.zeros((2, table.unique), dtype=np.int32)
     last[table.codes] = groups
     first[table.codes[::-1]] = groups[::-1]
-    only = np.bincount(first[first == last], minlength=rung.groups)
-    unique = table.unique - only if rung.replicated else [table.unique]
-    return _tallies(rung.leave_one_out(np.bincount(groups, minlength=rung.groups)), np.asarray(unique))
+    return _replicates(rung, np.bincount(groups, minlength=rung.groups), table.unique, first[first == last])
 
 
 def document_tallies(table: NgramTable, rung: RungSample) -> list[Tally]:
@@ -145,10 +158,16 @@ def document_tallies(table: NgramTable, rung: RungSample) -> list[Tally]:
     return _tallies(rung.leave_one_out(np.bincount(groups, minlength=rung.groups)), unique)
 
 
+def _replicates(rung: RungSample, totals: Counts, unique: int, group_of_only: npt.NDArray[np.integer]) -> list[Tally]:
+    """Return tallies from totals by group, different sequences in all, and the group of each that has only one."""
+    lost = np.bincount(group_of_only, minlength=rung.groups) if rung.replicated else np.zeros(1, dtype=np.int64)
+    return _tallies(rung.leave_one_out(totals), unique - lost)
+
+
 def _tallies(totals: Counts, unique: Counts) -> list[Tally]:
     return [Tally(int(total), int(found)) for total, found in zip(totals, unique, strict=True)]
 
 
-def _table(starts: _Codes, codes: _Codes) -> NgramTable:
+def _table(starts: npt.NDArray[np.integer], codes: _Codes) -> NgramTable:
     found, dense = np.unique(codes, return_inverse=True)
-    return NgramTable(starts, dense.astype(np.int64), len(found))
+    return NgramTable(starts.astype(np.int32), dense.astype(np.int32), len(found))

@@ -32,7 +32,8 @@ class Spectrum:
         >>> Spectrum.of_counts([4, 2, 1, 1, 0])
         Spectrum(occurrences=(1, 2, 4), types_with=(2, 1, 1))
         """
-        return cls.of_histogram(np.bincount(np.fromiter(counts, dtype=np.int64)))
+        array = counts if isinstance(counts, np.ndarray) else np.array(list(counts), dtype=np.int64)
+        return cls.of_histogram(np.bincount(array))
 
     @classmethod
     def of_histogram(cls, histogram: npt.NDArray[np.int64]) -> Spectrum:

@@ -9,7 +9,8 @@ import networkx as nx
 import numpy as np
 
 from ouroscope.records.analysis import Concept, NetworkDrawing, Relation
-from services.analyzer.network.edges import CONSTRUCTION, EdgeTable, Ints
+from services.analyzer.cells import Ints
+from services.analyzer.network.edges import CONSTRUCTION, EdgeTable
 
 RELATIONS_PER_CONCEPT = 5
 """A drawing shows the strongest relations, at most so many for each of its concepts."""

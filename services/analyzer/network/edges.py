@@ -13,13 +13,13 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from services.analyzer.cells import Ints, count_cells
 from services.analyzer.rungs import RungSample
+from services.analyzer.sample import Words
 
 CONSTRUCTION = "cooccurrence"
 WINDOW = 5
 """Consecutive words in which two concepts must stand to be related."""
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,26 +28,26 @@ class EdgeTable:
 
     nodes_n: Ints
     """Word id of each node, rising."""
-    source_E: Ints
-    target_E: Ints
+    source_E: Words
+    target_E: Words
     """Positions in `nodes_n`."""
     weight_E: Ints
     """How often the two words met, in all groups."""
-    pair_edge_P: Ints
+    pair_edge_P: Words
     """Edge of each pair, rising."""
-    pair_group_P: Ints
-    pair_weight_P: Ints
+    pair_group_P: Words
+    pair_weight_P: Words
     groups: int
 
     @cached_property
     def degree_n(self) -> Ints:
         """Return the number of edges of each node."""
-        return self._at_ends(self.source_E, self.target_E, None)
+        return self._at_ends(None)
 
     @cached_property
     def strength_n(self) -> Ints:
         """Return the weight of the edges of each node."""
-        return self._at_ends(self.source_E, self.target_E, self.weight_E)
+        return self._at_ends(self.weight_E)
 
     @cached_property
     def pairs_of_E(self) -> Ints:
@@ -59,13 +59,13 @@ class EdgeTable:
         only: npt.NDArray[np.bool_] = self.pairs_of_E[self.pair_edge_P] == 1
         return only
 
-    def _at_ends(self, source: Ints, target: Ints, weight: Ints | None) -> Ints:
-        ends = np.concatenate([source, target])
+    def _at_ends(self, weight: Ints | None) -> Ints:
+        ends = np.concatenate([self.source_E, self.target_E])
         weights = None if weight is None else np.concatenate([weight, weight])
         sums: Ints = np.bincount(ends, weights, minlength=len(self.nodes_n)).astype(np.int64)
         return sums
 
-    def by_group(self, values_P: Ints, chosen_P: npt.NDArray[np.bool_]) -> Ints:
+    def by_group(self, values_P: Words, chosen_P: npt.NDArray[np.bool_]) -> Ints:
         """Add up a value of the chosen pairs at the two nodes of each: an array n x K."""
         edges, groups = self.pair_edge_P[chosen_P], self.pair_group_P[chosen_P]
         cells = np.concatenate([self.source_E[edges], self.target_E[edges]]) * self.groups + np.tile(groups, 2)
@@ -76,20 +76,21 @@ class EdgeTable:
 
 def cooccurrences(rung: RungSample) -> EdgeTable:
     """Return the co-occurrence network of a rung."""
-    cells = np.concatenate([_meetings(rung, distance) for distance in range(1, WINDOW)])
-    found, weights = np.unique(cells, return_counts=True)
-    codes, groups = np.divmod(found, rung.groups)
+    cells, weights = count_cells(_meetings(rung, distance) for distance in range(1, WINDOW))
+    codes, groups = np.divmod(cells, rung.groups)
     begins = np.flatnonzero(np.diff(codes, prepend=-1))
     low, high = np.divmod(codes[begins], len(rung.lexicon))
-    nodes, ends = np.unique(np.concatenate([low, high]), return_inverse=True)
+    related = np.zeros(len(rung.lexicon), dtype=np.bool_)
+    related[low] = related[high] = True
+    place = np.cumsum(related, dtype=np.int32) - 1
     return EdgeTable(
-        nodes_n=nodes,
-        source_E=ends[: len(low)].astype(np.int64),
-        target_E=ends[len(low) :].astype(np.int64),
+        nodes_n=np.flatnonzero(related),
+        source_E=place[low],
+        target_E=place[high],
         weight_E=np.add.reduceat(weights, begins) if len(begins) else weights,
-        pair_edge_P=np.cumsum(np.diff(codes, prepend=-1) > 0) - 1,
-        pair_group_P=groups,
-        pair_weight_P=weights,
+        pair_edge_P=np.cumsum(np.diff(codes, prepend=-1) > 0, dtype=np.int32) - 1,
+        pair_group_P=groups.astype(np.int32),
+        pair_weight_P=weights.astype(np.int32),
         groups=rung.groups,
     )
 

@@ -15,12 +15,16 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from services.analyzer.network.edges import EdgeTable, Ints
+from services.analyzer.cells import Ints
+from services.analyzer.network.edges import EdgeTable
+from services.analyzer.sample import Words
 
 EXACT_PATHS = 2_000
 """Nodes of the giant component up to which every pair of nodes counts for the path length."""
 SAMPLED_SOURCES = 256
 """Above that, nodes from which paths are measured."""
+_AT_ONCE = 64
+# Sources of one search: more would be faster by a little and take memory for each of all edges.
 _SEED = 20_241
 
 _networkit_settings = threading.Lock()
@@ -33,8 +37,8 @@ class Graph:
 
     count: int
     """n."""
-    source_E: Ints
-    target_E: Ints
+    source_E: Words
+    target_E: Words
     weight_E: Ints
 
     @classmethod
@@ -61,19 +65,19 @@ class Graph:
     @cached_property
     def local_clustering_n(self) -> npt.NDArray[np.float64]:
         """Return the share of each node's pairs of neighbours that are related; 0 below two neighbours."""
-        scores: Any = _run(lambda nk: nk.centrality.LocalClusteringCoefficient(self._networkit(nk), False)).scores()
-        return np.array(scores, dtype=np.float64)
+        found = _run(lambda nk: nk.centrality.LocalClusteringCoefficient(self._networkit, False))
+        return np.array(found.scores(), dtype=np.float64)
 
     @cached_property
     def partition_n(self) -> Ints:
         """Return the community of each node, by the Louvain method with refinement and a fixed seed."""
-        found: Any = _run(lambda nk: nk.community.PLM(self._networkit(nk), refine=True)).getPartition()
+        found = _run(lambda nk: nk.community.PLM(self._networkit, refine=True)).getPartition()
         return np.unique(np.array(found.getVector(), dtype=np.int64), return_inverse=True)[1].astype(np.int64)
 
     @cached_property
     def max_core(self) -> int:
         """Return the largest k such that some part of the network has only nodes with k neighbours inside it."""
-        return int(_run(lambda nk: nk.centrality.CoreDecomposition(self._networkit(nk))).maxCoreNumber())
+        return int(_run(lambda nk: nk.centrality.CoreDecomposition(self._networkit)).maxCoreNumber())
 
     @cached_property
     def mean_path(self) -> float:
@@ -81,7 +85,7 @@ class Graph:
         sources = self.giant
         if len(sources) > EXACT_PATHS:
             sources = np.sort(np.random.default_rng(_SEED).choice(sources, SAMPLED_SOURCES, replace=False))
-        steps = sum(self._steps_from(sources[start : start + 256]) for start in range(0, len(sources), 256))
+        steps = sum(self._steps_from(sources[start : start + _AT_ONCE]) for start in range(0, len(sources), _AT_ONCE))
         return steps / (len(sources) * (len(self.giant) - 1))
 
     def _steps_from(self, sources: Ints) -> int:
@@ -111,23 +115,28 @@ class Graph:
         columns = np.concatenate([self.target_E, self.source_E])
         return csr_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(self.count, self.count))
 
-    def _networkit(self, nk: Any) -> Any:
-        data = (
-            self.weight_E.astype(np.float64),
-            (np.ascontiguousarray(self.source_E), np.ascontiguousarray(self.target_E)),
-        )
-        return nk.GraphFromCoo(data, n=self.count, weighted=True, directed=False)
+    @cached_property
+    def _networkit(self) -> Any:
+        # NetworKit reads the memory as it is: other widths than these would crash the process.
+        ends = (self.source_E.astype(np.uint64), self.target_E.astype(np.uint64))
+        data = (self.weight_E.astype(np.float64), ends)
+        return _library().GraphFromCoo(data, n=self.count, weighted=True, directed=False)
+
+
+def _library() -> Any:
+    # Takes seconds to import where plotting libraries are installed, so it waits until a network is measured.
+    import networkit
+
+    return networkit
 
 
 def _run(make: Any) -> Any:
     """Run a NetworKit algorithm on one thread with the fixed seed, so that it gives the same answer every time."""
-    # Takes seconds where plotting libraries are installed, so it waits until a network is measured.
-    import networkit
-
+    library = _library()
     with _networkit_settings:
-        networkit.setNumberOfThreads(1)
-        networkit.setSeed(_SEED, False)
-        algorithm = make(networkit)
+        library.setNumberOfThreads(1)
+        library.setSeed(_SEED, False)
+        algorithm = make(library)
         algorithm.run()
     return algorithm
 
@@ -135,4 +144,5 @@ def _run(make: Any) -> Any:
 def graph_of(edges: list[tuple[int, int, int]]) -> Graph:
     """Return a network given as (node, node, weight) with nodes 0..n-1, for examples and tests."""
     source, target, weight = np.array(edges, dtype=np.int64).reshape(-1, 3).T
-    return Graph(int(max(source.max(), target.max())) + 1, source, target, weight)
+    ends = source.astype(np.int32), target.astype(np.int32)
+    return Graph(int(max(source.max(), target.max())) + 1, *ends, weight)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroscope.errors import Undefined
+from services.analyzer.cells import Ints
 from services.analyzer.metrics.spectrum import Spectrum
-from services.analyzer.network.edges import EdgeTable, Ints
+from services.analyzer.network.edges import EdgeTable
 
 HUB_SHARE_OF_NODES = 0.01
 

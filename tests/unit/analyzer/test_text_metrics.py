@@ -152,7 +152,7 @@ def test_compression_is_that_of_the_words_of_a_document_on_a_line():
 def test_windows_and_runs_end_with_their_group():
     rung = ladder(sample_of([document(text, n) for n, text in enumerate(prose(60, 60, seed=6))], (1_900,)))[0]
     measured = MeasuredRung(rung)
-    streams = [" ".join(rung.lexicon.words[word] for word in words) for words in measured.streams]
+    streams = [" ".join(rung.lexicon.words[word] for word in words) for words in measured.streams()]
     oracles = [LexicalRichness(stream) for stream in streams]
     for id, of_group in (("mattr", [o.mattr(50) for o in oracles]), ("mtld", [o.mtld(0.72) for o in oracles])):
         expected = [np.mean(np.delete(of_group, group)) for group in range(20)]
@@ -208,7 +208,7 @@ def test_match_lengths_are_those_of_searching():
         while place + length <= len(words) and " ".join(words[place : place + length]) + " " in past:
             length += 1
         expected.append(length)
-    assert MeasuredRung(rung_of([" ".join(words)])).matches == [expected]
+    assert [found.tolist() for found in MeasuredRung(rung_of([" ".join(words)])).matches()] == [expected]
 
 
 def test_a_loop_has_a_lower_entropy_rate_than_prose_and_is_bounded():
@@ -219,7 +219,7 @@ def test_a_loop_has_a_lower_entropy_rate_than_prose_and_is_bounded():
 def test_match_lengths_do_not_reach_into_another_group():
     rung = ladder(sample_of([document("same words here again", n, group=f"g{n}") for n in range(20)], (76,)))[0]
     assert rung.replicated
-    assert MeasuredRung(rung).matches == [[1, 1, 1, 1]] * 20
+    assert [found.tolist() for found in MeasuredRung(rung).matches()] == [[1, 1, 1, 1]] * 20
 
 
 def test_sentences_and_syllables_make_the_reading_ease():

@@ -85,7 +85,7 @@ class Team:
     """Raised once by the work of that name."""
     asked: list[object] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
-    _at_work: dict[str, asyncio.Lock] = field(default_factory=dict)
+    at_work: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ class Team:
         self._raise_trouble(name)
         mark = self.folder / f"{name}-{digest_of(name, request)[:16]}"
         # Equal requests share one piece of work.
-        async with self._at_work.setdefault(mark.name, asyncio.Lock()):
+        async with self.at_work.setdefault(mark.name, asyncio.Lock()):
             if not mark.exists():
                 await self._really_work(name, mark, on_progress)
         return answer

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from ouroscope.errors import Cancelled, InvalidRequest, LimitExceeded, PreconditionFailed
 from ouroscope.records.generation import SamplingSpec
@@ -47,19 +49,31 @@ def ends_early(model: HfModel) -> HfModel:
     return twin
 
 
-def test_greedy_text_is_that_of_the_library_whatever_the_lengths_in_the_batch(model: HfModel) -> None:
-    greedy = replace(SAMPLING, temperature=0.0, min_new_tokens=20)
-    found = texts(model, PROMPTS, greedy)
+def of_family(model: HfModel, family: str) -> HfModel:
+    """Return an untrained model of another architecture with the tokens of `model`."""
+    if family == "llama":
+        return model
+    size: dict[str, Any] = {"vocab_size": 320, "initializer_range": 0.3, "bos_token_id": 0, "eos_token_id": 0}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        if family == "absolute positions":
+            made: Any = GPT2LMHeadModel(GPT2Config(**size, n_embd=16, n_layer=2, n_head=2, n_positions=96))
+        else:
+            heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "num_hidden_layers": 2}
+            made = Gemma2ForCausalLM(
+                Gemma2Config(**size, **heads, hidden_size=16, intermediate_size=16, sliding_window=6)
+            )
+    return HfModel(made.eval(), model.tokens, 96, model._lock, 1)
+
+
+@pytest.mark.parametrize("family", ["llama", "absolute positions", "sliding window"])
+def test_greedy_text_is_that_of_the_library_whatever_the_lengths_in_the_batch(model: HfModel, family: str) -> None:
+    model = of_family(model, family)
+    found = texts(model, PROMPTS, replace(SAMPLING, temperature=0.0, min_new_tokens=20))
     for prompt, text in zip(PROMPTS, found, strict=True):
         ids = torch.tensor([[*model.tokens.start, *model.tokens.encode(prompt.text)]])
-        whole = model._model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=False,
-            max_new_tokens=20,
-            min_new_tokens=20,
-            pad_token_id=0,
-        )
+        length = {"do_sample": False, "max_new_tokens": 20, "min_new_tokens": 20, "pad_token_id": 0}
+        whole = model._model.generate(ids, attention_mask=torch.ones_like(ids), **length)
         assert model.tokens.decode_many([whole[0, ids.shape[1] :].tolist()]) == [text]
 
 

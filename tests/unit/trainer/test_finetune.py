@@ -20,6 +20,7 @@ from services.trainer import finetune
 from services.trainer.adapters import merged, with_adapters
 from services.trainer.checkpoints import NAME
 from services.trainer.data import Tokenizer
+from services.trainer.environment import prepare
 from services.trainer.finetune import open_model, trainable
 from services.trainer.job import Job
 from services.trainer.requests import METHOD
@@ -307,3 +308,13 @@ def test_a_quantised_model_is_refused(tune, store, model_directory):
     files["config.json"] = json.dumps({**config, "quantization_config": {"bits": 4}}).encode()
     with pytest.raises(InvalidRequest, match="quantised"):
         tune(model=store.publish(ArtifactKind.MODEL, None, files))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator that torch can use")
+@BOTH
+def test_an_accelerator_learns_the_same_text_to_about_the_same_loss(store, model, corpus, make_control, recipe, tune):
+    request = FineTune(model=model, corpora=(corpus,), recipe=replace(recipe, steps=30))
+    job = Job(store=store, request=request, environment=prepare(device="cuda"), control=make_control())
+    on_cpu = tune(request.recipe).losses
+    assert [point.loss for point in job.run().losses] == pytest.approx([point.loss for point in on_cpu], rel=0.05)

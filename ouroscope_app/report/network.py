@@ -1,0 +1,201 @@
+"""The semantic network at the first and the last generation of every arm, each concept always in the same place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from ouroscope.records.analysis import Concept, NetworkDrawing
+from ouroscope_app.report.lines import arm_style
+from ouroscope_app.report.svg import Scale, element, picture
+from ouroscope_app.report.view import RunView
+
+WIDTH, HEIGHT = 460, 380
+_MARGIN_X, _MARGIN_Y = 46, 24
+_LABELS = 22
+_ROUNDS = 160
+_GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
+
+Place = tuple[float, float]
+Places = Mapping[str, Place]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One drawn network."""
+
+    number: int
+    drawing: Markup
+    concepts: int
+    lost: int
+    """Concepts of the first panel of the same arm that are not in this one."""
+
+
+def drawings(view: RunView, arm: str) -> list[tuple[int, NetworkDrawing]]:
+    """Return the networks of the first and the last generation of an arm that have one (of its first seed)."""
+    known = [
+        (point.number, point.report.drawing)
+        for point in view.of(arm)
+        if point.seed == min(view.seeds(arm))
+        and point.report
+        and point.report.drawing
+        and point.report.drawing.concepts
+    ]
+    return known[:1] + known[-1:] if len(known) > 1 else known
+
+
+def shared_places(view: RunView) -> Places:
+    """Return one place for every concept of any drawn network, in [-1, 1] x [-1, 1]."""
+    shown = [drawing for arm in view.arms for _, drawing in drawings(view, arm.name)]
+    weights: dict[tuple[str, str], float] = {}
+    strength: dict[str, float] = {}
+    for drawing in shown:
+        for concept in drawing.concepts:
+            strength[concept.label] = strength.get(concept.label, 0.0) + concept.strength
+        for relation in drawing.relations:
+            ends = sorted((drawing.concepts[relation.source].label, drawing.concepts[relation.target].label))
+            pair = (ends[0], ends[1])
+            weights[pair] = weights.get(pair, 0.0) + relation.weight
+    order = sorted(strength, key=lambda label: (-strength[label], label))
+    return force_layout(order, weights)
+
+
+def force_layout(labels: Sequence[str], weights: Mapping[tuple[str, str], float]) -> dict[str, Place]:
+    """Return places in which related concepts are near and no two are on top of each other.
+
+    Fruchterman and Reingold's forces from a fixed beginning (a sunflower, the first label in the middle), so the same
+    network is always drawn the same way.
+    """
+    count = len(labels)
+    if not count:
+        return {}
+    index = {label: place for place, label in enumerate(labels)}
+    spots = [_sunflower(place, count) for place in range(count)]
+    largest = max(weights.values(), default=1.0)
+    edges = [(index[a], index[b], math.sqrt(weight / largest)) for (a, b), weight in sorted(weights.items()) if a != b]
+    ideal = 1.6 / math.sqrt(count)
+    for turn in range(_ROUNDS):
+        moves = _forces(spots, edges, ideal)
+        reach = 0.12 * (1 - turn / _ROUNDS)
+        spots = [_moved(spot, move, reach) for spot, move in zip(spots, moves, strict=True)]
+    return dict(zip(labels, _fitted(spots), strict=True))
+
+
+def _sunflower(place: int, count: int) -> Place:
+    radius, angle = math.sqrt((place + 0.5) / count), place * _GOLDEN_ANGLE
+    return radius * math.cos(angle), radius * math.sin(angle)
+
+
+def _forces(spots: Sequence[Place], edges: Sequence[tuple[int, int, float]], ideal: float) -> list[list[float]]:
+    moves = [[-0.6 * x * ideal, -0.6 * y * ideal] for x, y in spots]  # a little pull to the middle
+    square = ideal * ideal
+    for i, (xi, yi) in enumerate(spots):
+        move = moves[i]
+        for j in range(i + 1, len(spots)):
+            dx, dy = xi - spots[j][0], yi - spots[j][1]
+            push = square / (dx * dx + dy * dy + 1e-4)
+            move[0] += dx * push
+            move[1] += dy * push
+            moves[j][0] -= dx * push
+            moves[j][1] -= dy * push
+    for i, j, weight in edges:
+        dx, dy = spots[i][0] - spots[j][0], spots[i][1] - spots[j][1]
+        pull = weight * math.hypot(dx, dy) / ideal
+        for end, sign in ((i, -1), (j, 1)):
+            moves[end][0] += sign * dx * pull
+            moves[end][1] += sign * dy * pull
+    return moves
+
+
+def _moved(spot: Place, move: Sequence[float], reach: float) -> Place:
+    length = math.hypot(*move)
+    share = min(1.0, reach / length) if length else 0.0
+    return spot[0] + move[0] * share, spot[1] + move[1] * share
+
+
+def _fitted(spots: Sequence[Place]) -> list[Place]:
+    """Stretch places over [-1, 1] in both directions, by rank half of the way so that no corner is crowded."""
+    axes = [_evened([spot[axis] for spot in spots]) for axis in (0, 1)]
+    return list(zip(*axes, strict=True))
+
+
+def _evened(values: Sequence[float]) -> list[float]:
+    low, high = min(values), max(values)
+    order = sorted(range(len(values)), key=lambda place: values[place])
+    rank = {place: position for position, place in enumerate(order)}
+    last = max(1, len(values) - 1)
+    return [
+        0.5 * (2 * (value - low) / (high - low or 1.0) - 1) + 0.5 * (2 * rank[place] / last - 1)
+        for place, value in enumerate(values)
+    ]
+
+
+def panels(view: RunView, arm: str, places: Places, key: str) -> list[Panel]:
+    """Return the drawn networks of an arm."""
+    shown = drawings(view, arm)
+    style, _ = arm_style(view, arm)
+    first = {concept.label for concept in shown[0][1].concepts} if shown else set()
+    found = []
+    for number, drawing in shown:
+        here = {concept.label for concept in drawing.concepts}
+        title = f"Semantic network of arm {arm} at generation {number}"
+        drawn = _drawn(drawing, places, first, style, title, f"{key}-{number}")
+        found.append(Panel(number, drawn, len(here), len(first - here)))
+    return found
+
+
+def _drawn(drawing: NetworkDrawing, places: Places, first: set[str], style: str, title: str, key: str) -> Markup:
+    x = Scale(-1.0, 1.0, _MARGIN_X, WIDTH - _MARGIN_X)
+    y = Scale(-1.0, 1.0, _MARGIN_Y, HEIGHT - _MARGIN_Y)
+    at = {label: (x(place[0]), y(place[1])) for label, place in places.items()}
+    here = {concept.label for concept in drawing.concepts}
+    strongest = max((concept.strength for concept in drawing.concepts), default=1.0) or 1.0
+    lost = [element("circle", cx=at[label][0], cy=at[label][1], r=3, class_="lost") for label in sorted(first - here)]
+    nodes = [
+        _node(concept, at[concept.label], strongest, concept.label in first, style) for concept in drawing.concepts
+    ]
+    labels = _labels(sorted(drawing.concepts, key=lambda c: (-c.strength, c.label)), at, strongest)
+    return picture(WIDTH, HEIGHT, title, _described(drawing), *_relations(drawing, at), *lost, *nodes, *labels, key=key)
+
+
+def _relations(drawing: NetworkDrawing, at: Mapping[str, Place]) -> list[Markup]:
+    heaviest = max((relation.weight for relation in drawing.relations), default=1.0) or 1.0
+    drawn = []
+    for relation in drawing.relations:
+        ends = [at[drawing.concepts[end].label] for end in (relation.source, relation.target)]
+        share = math.sqrt(relation.weight / heaviest)
+        style = {"x1": ends[0][0], "y1": ends[0][1], "x2": ends[1][0], "y2": ends[1][1]}
+        drawn.append(element("line", **style, class_="relation", stroke_width=f"{0.4 + 2.4 * share:.2f}"))
+    return drawn
+
+
+def _node(concept: Concept, place: Place, strongest: float, familiar: bool, style: str) -> Markup:
+    radius = 2.5 + 8 * math.sqrt(concept.strength / strongest)
+    tip = element("title", f"{concept.label}: {concept.degree} relations")
+    kind = "familiar" if familiar else f"new {style}"
+    return element("circle", tip, cx=place[0], cy=place[1], r=radius, class_=f"concept {kind} {style}")
+
+
+def _labels(concepts: Sequence[Concept], at: Mapping[str, Place], strongest: float) -> list[Markup]:
+    """Name the strongest concepts, leaving out a name that would lie on another."""
+    drawn: list[Markup] = []
+    taken: list[tuple[float, float, float]] = []
+    for concept in concepts:
+        x, y = at[concept.label]
+        text = concept.label if len(concept.label) <= 16 else concept.label[:15] + "…"
+        y -= 5 + 8 * math.sqrt(concept.strength / strongest)
+        half = 3.7 * len(text)
+        x = min(max(x, half + 2), WIDTH - half - 2)
+        if len(drawn) < _LABELS and not any(abs(x - a) < half + h and abs(y - b) < 13 for a, b, h in taken):
+            taken.append((x, y, half))
+            drawn.append(element("text", text, x=x, y=max(y, 10.0), class_="name middle"))
+    return drawn
+
+
+def _described(drawing: NetworkDrawing) -> str:
+    strongest = sorted(drawing.concepts, key=lambda c: (-c.strength, c.label))[:8]
+    names = ", ".join(concept.label for concept in strongest)
+    return f"{len(drawing.concepts)} concepts and {len(drawing.relations)} relations; the strongest: {names}."
