@@ -165,6 +165,8 @@ def _order(name: str) -> tuple[str, int, int]:
 
 
 def _cells(report: Report | None) -> list[tuple[str, str]]:
-    values = {value.id: value.value for value in report.metrics} if report else {}
+    # Always the smallest budget: the largest one that a corpus reaches differs from generation to generation.
+    measured = (*(report.rungs[0].metrics if report.rungs else ()), *report.model_metrics) if report else ()
+    values = {value.id: value.value for value in measured}
     found = [(heading, values.get(metric), form) for metric, heading, form in SHOWN]
     return [(heading, "" if value is None else format(value, form)) for heading, value, form in found]

@@ -1,1 +1,1 @@
-"""services"""
+"""One folder per process: generator, trainer, analyzer, coordinator. None imports another."""

@@ -1,4 +1,4 @@
-"""Shared fixtures: programs that tests need, and the rule that a missing one is a skip for users and a failure in CI."""
+"""Shared fixtures: programs that tests need. A missing one is a skip for users and a failure in CI."""
 
 from __future__ import annotations
 

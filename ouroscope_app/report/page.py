@@ -16,6 +16,7 @@ from ouroscope_app.report.lines import reference_series
 from ouroscope_app.report.view import RunView
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_UNREADABLE = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 _STATES = {
     RunState.PENDING: "not yet begun",
     RunState.RUNNING: "going on",
@@ -29,10 +30,7 @@ def render_report(view: RunView) -> str:
     """Return the page as HTML: one file, nothing loaded from anywhere, no script."""
     html = _environment().get_template("page.html").render(_context(view))
     # Half of a surrogate pair, or a control character, is not text that a file or a browser can take.
-    readable = html.encode("utf-8", "replace").decode()
-    return "".join(
-        c if c.isprintable() or c in "\n\t" or ord(c) > 159 else "\N{REPLACEMENT CHARACTER}" for c in readable
-    )
+    return html.encode("utf-8", "replace").decode().translate(_UNREADABLE)
 
 
 @cache

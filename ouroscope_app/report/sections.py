@@ -277,9 +277,15 @@ def sample_prompts(view: RunView) -> list[Prompt]:
     """Return the texts of the samples, by prompt and arm, in the order of the generations."""
     prompts = list(dict.fromkeys(sample.prompt for sample in view.samples))
     return [
-        Prompt(name=f"Prompt {place}", rows=tuple(_texts(view, prompt)))
+        Prompt(name=_named(place, rows), rows=rows)
         for place, prompt in enumerate(prompts, start=1)
+        if (rows := tuple(_texts(view, prompt)))
     ]
+
+
+def _named(place: int, rows: tuple[ArmRow, ...]) -> str:
+    beginning = " ".join(rows[0].texts[0].prefix.split())
+    return f"Prompt {place}: {beginning if len(beginning) <= 60 else beginning[:59] + '…'}"
 
 
 def _texts(view: RunView, prompt: str) -> list[ArmRow]:

@@ -150,9 +150,9 @@ def caution(view: RunView) -> str | None:
     done, total = sum(point.report is not None for point in view.points), view.run.generations_total
     measured = f"{done} of {total} generations are measured" if total else f"{done} generations are measured"
     if view.run.state is RunState.FAILED:
-        return f"The run failed and {measured}. {view.run.error or ''}".strip()
+        return f"The run failed; {measured}. " + (f"Reason: {view.run.error}" if view.run.error else "")
     if view.run.state is RunState.CANCELLED:
-        return f"The run was cancelled and {measured}."
+        return f"The run was cancelled; {measured}."
     if view.run.state is not RunState.SUCCEEDED:
         return f"The run goes on: {measured}. Write this page again later."
     return None if view.complete else f"Only {measured}: some reports are gone from the store."

@@ -23,8 +23,6 @@ from ouroscope.records.predictions import NextToken, ScoredText
 from services.analyzer.analysis import analyze
 from services.analyzer.catalogue import ANALYZER_VERSION, METRICS
 from services.analyzer.jackknife import GROUPS
-from services.analyzer.keys import cluster_key
-from services.analyzer.relative import relative_metrics
 from services.analyzer.sample import LADDER
 from services.analyzer.side import Side, side_of
 from services.analyzer.spread import FEWEST_SOURCES, HumanSource, HumanSpread, RungSpread, Spread
@@ -80,14 +78,10 @@ def calibrate(
     rungs: dict[int, Values] = defaultdict(lambda: defaultdict(list))
     told: list[HumanSource] = []
     for name, documents in sources.items():
-        every = list(documents)
-        whole = _measure(every)
-        if not whole.budgets:
-            continue
-        told.append(_source(name, whole, provenance))
-        _collect(rungs, whole)
-        if all(halves := _halves(every)):
-            _collect_relative(rungs, *map(_measure, halves))
+        side = _measure(documents)
+        if side.budgets:
+            told.append(_source(name, side, provenance))
+            _collect(rungs, side)
     _check(told)
     table = tuple(RungSpread(budget=budget, metrics=_spreads(rungs[budget])) for budget in sorted(rungs))
     return HumanSpread(
@@ -101,18 +95,10 @@ def calibrate(
     )
 
 
-def _measure(documents: Sequence[Document]) -> Side:
+def _measure(documents: Iterable[Document]) -> Side:
     # Only the value of the source matters here, not its interval; by single documents more sources fill a rung.
     loose = (replace(document, group=None, prompt_id=None) for document in documents)
     return side_of(*analyze(loose, metrics=_OF_TEXT))
-
-
-def _halves(documents: Sequence[Document]) -> tuple[list[Document], list[Document]]:
-    """Cut a source between its clusters: the second half is what a second sample of it looks like."""
-    halves: tuple[list[Document], list[Document]] = ([], [])
-    for document in documents:
-        halves[cluster_key(f"half/{document.cluster}") % 2].append(document)
-    return halves
 
 
 def _source(name: str, side: Side, provenance: Provenance) -> HumanSource:
@@ -123,11 +109,6 @@ def _source(name: str, side: Side, provenance: Provenance) -> HumanSource:
 def _collect(rungs: dict[int, Values], side: Side) -> None:
     for budget in side.budgets:
         _add(rungs[budget], side.text_values(budget).values())
-
-
-def _collect_relative(rungs: dict[int, Values], first: Side, second: Side) -> None:
-    for budget in first.budgets & second.budgets:
-        _add(rungs[budget], relative_metrics(first.fingerprints[budget], second.fingerprints[budget]))
 
 
 def _of_models(records: Mapping[str, ModelRecords]) -> tuple[Spread, ...]:

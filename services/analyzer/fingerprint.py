@@ -55,14 +55,14 @@ class Fingerprint:
 
 def fingerprint(rung: RungSample, table: EdgeTable | None = None) -> Fingerprint:
     """Return the fingerprint of a rung; without a network its node and edge arrays are empty."""
-    totals = rung.counts_VK.sum(axis=1)
-    (used,) = np.nonzero(totals)
+    counts_VK = rung.counts_VK()
+    (used,) = np.nonzero(counts_VK.sum(axis=1))
     hashes = rung.lexicon.keys_V
     order = used[np.argsort(hashes[used])]
     return Fingerprint(
         budget=rung.budget,
         types_V=hashes[order],
-        counts_VK=rung.counts_VK[order].astype(np.int32),
+        counts_VK=counts_VK[order].astype(np.int32),
         **(_network_part(table, hashes) if table is not None else _no_network()),
     )
 

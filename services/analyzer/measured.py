@@ -33,7 +33,7 @@ class MeasuredRung:
     @cached_property
     def spectra(self) -> list[Spectrum]:
         """Return how often words occur."""
-        left = self.rung.leave_one_out(self.rung.counts_VK)
+        left = self.rung.leave_one_out(self.rung.counts_VK())
         return [Spectrum.of_counts(left[:, g]) for g in range(left.shape[1])]
 
     def tallies(self, length: int) -> list[ngrams.Tally]:

@@ -7,7 +7,6 @@ possible).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -45,9 +44,8 @@ class RungSample:
         """Return whether values get replicates and an interval."""
         return self.groups > 1
 
-    @cached_property
     def counts_VK(self) -> Counts:
-        """Return how often each word stands in each group."""
+        """Count how often each word stands in each group; not kept, as it is the largest table of a rung."""
         cells = self.words_N.astype(np.int64) * self.groups + self.groups_N
         flat = np.bincount(cells, minlength=len(self.lexicon) * self.groups)
         return flat.reshape(len(self.lexicon), self.groups).astype(np.int64)

@@ -66,14 +66,6 @@ class HumanSpread:
     """Language model whose predictions gave `model_metrics`; empty where none was asked."""
     model_metrics: tuple[Spread, ...] = ()
 
-    def mean(self, metric: str, budget: int) -> float:
-        """Return the mean over human sources; of a relative metric, what two samples of one source give.
-
-        Raises:
-            Undefined: the table does not know the metric, or knows it from too few sources.
-        """
-        return self._spread(metric, budget).mean
-
     def deviation(self, metric: str, budget: int, value: float) -> float:
         """Return what one unit of effect stands for, in the unit of the metric, where the baseline measured `value`.
 

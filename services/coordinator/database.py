@@ -144,6 +144,13 @@ class History:
         async with self._change() as connection:
             return await self._replace_run(connection, run_id, changes)
 
+    async def move(self, run_id: str, **changes: Any) -> Run | None:
+        """Set fields of a run that has not ended and return it; None, and no change, if it has."""
+        async with self._change() as connection:
+            if (await self._load_run(connection, run_id)).state.ended:
+                return None
+            return await self._replace_run(connection, run_id, changes)
+
     async def recount(self, run_id: str, count: Callable[[Sequence[Counted]], Mapping[str, Any]]) -> Run:
         """Set the fields of a run that follow from its generations; no other write comes between."""
         columns = tables.generations.c

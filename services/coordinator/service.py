@@ -25,6 +25,7 @@ from ouroscope.telemetry.service_metrics import ServiceMetrics
 from ouroscope.v1 import coordinator_pb2, coordinator_pb2_grpc
 from services.coordinator import collector, tables
 from services.coordinator.board import Board
+from services.coordinator.bodies import Bodies
 from services.coordinator.collector import RunCollector
 from services.coordinator.database import History, open_history
 from services.coordinator.lock import take_lock
@@ -118,9 +119,8 @@ async def start(
         resources.callback(counted.registry.unregister, exporter)
         endpoint = _show(resources, counted, metrics_address)
         board = Board([exporter])
-        engine = Engine(
-            _system_database(home, database), executor, store, team, history, board, Patiently(limit=patience)
-        )
+        bodies = Bodies(store, team, history, board, Patiently(limit=patience))
+        engine = Engine(_system_database(home, database), executor, history, board, bodies)
         await engine.launch(recover=recover)
         resources.push_async_callback(engine.close)
         learning = asyncio.create_task(_learn_units(team.analyzer, exporter))

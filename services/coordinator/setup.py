@@ -10,7 +10,6 @@ import time
 from collections.abc import Awaitable, Callable
 
 from ouroscope.canonical import from_plain, to_plain
-from ouroscope.client import OnProgress
 from ouroscope.errors import OuroscopeError
 from ouroscope.records.analysis import AnalyzeCorpus, Report
 from ouroscope.records.artifacts import ArtifactRef
@@ -24,7 +23,7 @@ from services.coordinator.database import History
 from services.coordinator.dataset import Dataset
 from services.coordinator.patience import Patiently
 from services.coordinator.stages import Plain, Setup, Steps, scoring
-from services.coordinator.workers import Workers
+from services.coordinator.workers import OnProgress, Workers
 
 PERPLEXITY = "heldout_perplexity"
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ouroscope.canonical import from_plain, to_plain
-from ouroscope.client import OnProgress
 from ouroscope.errors import InvalidRequest, OuroscopeError
 from ouroscope.records.analysis import AnalyzeCorpus, Compare, PastEffects, Report
 from ouroscope.records.artifacts import ArtifactRef
@@ -36,7 +35,7 @@ from services.coordinator.patience import Patiently
 from services.coordinator.plan import Lane
 from services.coordinator.rows import Counted, Measured
 from services.coordinator.verdicts import run_verdicts
-from services.coordinator.workers import Workers
+from services.coordinator.workers import OnProgress, Workers
 
 DRAWN_CONCEPTS = 40
 """Concepts in the drawing of each generation's semantic network."""
@@ -299,8 +298,11 @@ def published(report: Report) -> ArtifactRef:
 
 
 def measured(report: Report) -> tuple[Measured, ...]:
-    """Return the values of a report without their intervals, for the exporter."""
-    text = report.rungs[-1].metrics if report.rungs else ()
+    """Return the values of a report without their intervals, for the exporter.
+
+    Text and network at the smallest budget, which all generations reach: a series must not jump with the budget.
+    """
+    text = report.rungs[0].metrics if report.rungs else ()
     return (
         *(Measured(id=value.id, value=value.value) for value in text),
         *(Measured(id=value.id, value=value.value, model=True) for value in report.model_metrics),

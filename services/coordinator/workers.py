@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from ouroscope.client import OnProgress
 from ouroscope.records.analysis import AnalyzeCorpus, Compare, Comparison, MetricInfo, Report
 from ouroscope.records.generation import Generate, Generated, ModelInfo, PreparePrompts, Score, Scored
+from ouroscope.records.progress import Progress
 from ouroscope.records.training import FineTune, FineTuned
+
+OnProgress = Callable[[Progress], Awaitable[None] | None]
+"""Told how far long work is; the clients of the services declare the same."""
 
 
 class Generator(Protocol):

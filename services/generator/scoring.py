@@ -164,9 +164,9 @@ def _texts(
     corpus, limit = (request.heldout, 0) if role is TextRole.HELDOUT else (request.documents, request.max_documents)
     if corpus is None:
         return
-    wanted = min(_documents_in(store, corpus), limit or sys.maxsize)
-    meter = Meter(task, role.value.lower(), wanted)
-    for part in parts(islice(read_corpus(store, corpus), wanted), _BATCHES_AT_ONCE * request.batch_size):
+    most = limit or sys.maxsize
+    meter = Meter(task, role.value.lower(), min(_documents_in(store, corpus), most))
+    for part in parts(islice(read_corpus(store, corpus), most), _BATCHES_AT_ONCE * request.batch_size):
         texts = list(cut_texts(model.tokens, part, role, text_limit(model, request.max_tokens)))
         counts.left_out += len(part) - len(texts)
         counts.texts += len(texts)

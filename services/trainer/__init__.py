@@ -1,1 +1,1 @@
-"""services/trainer"""
+"""The next model from a corpus, as one gRPC service."""

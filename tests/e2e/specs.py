@@ -21,8 +21,10 @@ arms:
   - {{name: replace, protocol: replace, real_share: 0.25}}
 """
 
-MODULES = ("argparse", "ast", "calendar", "codecs", "csv", "datetime", "decimal", "difflib", "doctest", "enum", "inspect")
-MODULES += ("logging/__init__", "optparse", "pathlib", "pickle", "random", "statistics", "subprocess", "tarfile", "typing", "zipfile")
+MODULES = (
+    "argparse ast calendar codecs csv datetime decimal difflib doctest enum inspect logging/__init__ optparse pathlib "
+    "pickle random statistics subprocess tarfile typing zipfile"
+).split()
 
 
 def write_small_spec(folder: Path) -> Path:

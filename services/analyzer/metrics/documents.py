@@ -79,7 +79,8 @@ def sentence_sums(rung: RungSample) -> tuple[Counts, Counts]:
 
 def syllable_sums(rung: RungSample) -> tuple[Counts, Counts]:
     """Return, for each group, the syllables of its words and the words."""
-    return rung.lexicon.syllables_V @ rung.counts_VK, rung.counts_VK.sum(axis=0)
+    counts_VK = rung.counts_VK()
+    return rung.lexicon.syllables_V @ counts_VK, counts_VK.sum(axis=0)
 
 
 def _group_of_documents(rung: RungSample) -> npt.NDArray[np.int32]:

@@ -67,19 +67,22 @@ class EdgeTable:
 
     def by_group(self, values_P: Words, chosen_P: npt.NDArray[np.bool_]) -> Ints:
         """Add up a value of the chosen pairs at the two nodes of each: an array n x K."""
-        edges, groups = self.pair_edge_P[chosen_P], self.pair_group_P[chosen_P]
-        cells = np.concatenate([self.source_E[edges], self.target_E[edges]]) * self.groups + np.tile(groups, 2)
-        weights = np.tile(values_P[chosen_P], 2)
-        flat: Ints = np.bincount(cells, weights, minlength=len(self.nodes_n) * self.groups).astype(np.int64)
-        return flat.reshape(len(self.nodes_n), self.groups)
+        edges, groups, values = self.pair_edge_P[chosen_P], self.pair_group_P[chosen_P], values_P[chosen_P]
+        sums = np.zeros(len(self.nodes_n) * self.groups, dtype=np.int64)
+        for ends_E in (self.source_E, self.target_E):
+            cells = ends_E[edges] * np.int32(self.groups) + groups
+            sums += np.bincount(cells, values, minlength=len(sums)).astype(np.int64)
+        return sums.reshape(len(self.nodes_n), self.groups)
 
 
 def cooccurrences(rung: RungSample) -> EdgeTable:
     """Return the co-occurrence network of a rung."""
     cells, weights = count_cells(_meetings(rung, distance) for distance in range(1, WINDOW))
-    codes, groups = np.divmod(cells, rung.groups)
-    begins = np.flatnonzero(np.diff(codes, prepend=-1))
-    low, high = np.divmod(codes[begins], len(rung.lexicon))
+    groups = (cells % rung.groups).astype(np.int32)
+    cells //= rung.groups
+    first = np.diff(cells, prepend=-1) > 0
+    begins = np.flatnonzero(first)
+    low, high = np.divmod(cells[first], len(rung.lexicon))
     related = np.zeros(len(rung.lexicon), dtype=np.bool_)
     related[low] = related[high] = True
     place = np.cumsum(related, dtype=np.int32) - 1
@@ -88,8 +91,8 @@ def cooccurrences(rung: RungSample) -> EdgeTable:
         source_E=place[low],
         target_E=place[high],
         weight_E=np.add.reduceat(weights, begins) if len(begins) else weights,
-        pair_edge_P=np.cumsum(np.diff(codes, prepend=-1) > 0, dtype=np.int32) - 1,
-        pair_group_P=groups.astype(np.int32),
+        pair_edge_P=np.cumsum(first, dtype=np.int32) - 1,
+        pair_group_P=groups,
         pair_weight_P=weights.astype(np.int32),
         groups=rung.groups,
     )

@@ -90,14 +90,6 @@ def test_a_share_of_prompts_is_not_taken_to_be_known_better_than_to_one_prompt()
     assert spread("collapsed_99").deviation == pytest.approx(1 / 40)
 
 
-def test_relative_metrics_are_calibrated_between_halves_of_one_source() -> None:
-    large = {f"source {number}": source(number, documents=480) for number in range(SOURCES)}
-    measured = calibrate(large, WHERE)
-    coverage = measured.mean("vocabulary_coverage", 10_000)
-    assert 0.5 < coverage < 1
-    assert measured.deviation("vocabulary_coverage", 10_000, coverage) > 0
-
-
 def test_sources_that_are_too_small_count_for_nothing() -> None:
     assert [one.name for one in table().sources] == [f"source {number}" for number in range(SOURCES)]
     assert table().sources[0].version == "1.2"
@@ -178,11 +170,11 @@ def test_the_shipped_table_can_judge_every_headline_at_every_rung() -> None:
     assert len(shipped.sources) >= FEWEST_SOURCES
     for info in HEADLINES:
         for budget in LADDER if info.family is not Family.MODEL else (0,):
-            assert shipped.deviation(info.id, budget, shipped.mean(info.id, budget)) > 0, (info.id, budget)
+            assert shipped.deviation(info.id, budget, 1.0) > 0, (info.id, budget)
 
 
 def test_the_shipped_table_names_only_metrics_that_can_move() -> None:
-    directed = {info.id for info in CATALOGUE if info.direction is not Direction.NONE} | {"novel_token_share"}
+    directed = {info.id for info in CATALOGUE if info.direction is not Direction.NONE}
     shipped = shipped_spread()
     told = {one.id for rung in shipped.rungs for one in rung.metrics} | {one.id for one in shipped.model_metrics}
     assert told <= directed

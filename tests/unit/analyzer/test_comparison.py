@@ -122,7 +122,10 @@ def test_a_poorer_vocabulary_is_collapse_by_text_and_network() -> None:
     assert types.baseline is not None
     assert types.candidate is not None
     assert types.effect == pytest.approx((types.baseline - types.candidate) / SCALES["types"])
-    assert effect(told, "vocabulary_coverage").candidate is not None
+    coverage = effect(told, "vocabulary_coverage")
+    assert coverage.candidate is not None
+    assert coverage.candidate < 0.4
+    assert (coverage.effect, bool(coverage.undefined_because)) == (None, True)
 
 
 def test_a_richer_candidate_is_stable_however_far_it_moved() -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ouroscope.canonical import digest_of
-from ouroscope.client import OnProgress
 from ouroscope.errors import StorageFull, Unavailable
 from ouroscope.records.analysis import (
     AnalyzeCorpus,
@@ -36,7 +35,7 @@ from ouroscope.records.generation import Generate, Generated, ModelInfo, Prepare
 from ouroscope.records.progress import Progress
 from ouroscope.records.runs import ArmSpec, DatasetSpec, EvaluationSpec, RunSpec
 from ouroscope.records.training import FineTune, FineTuned, Recipe
-from services.coordinator.workers import Workers
+from services.coordinator.workers import OnProgress, Workers
 
 T = TypeVar("T")
 

@@ -120,6 +120,14 @@ async def test_what_is_counted_is_what_was_kept(history: History) -> None:
     assert sorted(one.state.value for one in seen) == ["RUNNING", "SUCCEEDED"]
 
 
+async def test_a_run_that_has_ended_is_not_moved_any_more(history: History) -> None:
+    await history.create_run("r", a_run(small_spec()), None)
+    moved = await history.move("r", state=RunState.CANCELLED)
+    assert moved is not None
+    assert await history.move("r", state=RunState.RUNNING) is None
+    assert (await history.run("r")).state is RunState.CANCELLED
+
+
 async def test_generations_at_work_stop_with_their_run(history: History) -> None:
     await history.change_generation(LANE, 0, state=RunState.SUCCEEDED)
     await history.change_generation(LANE, 1, state=RunState.RUNNING)

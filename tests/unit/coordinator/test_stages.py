@@ -113,7 +113,8 @@ async def test_prompts_are_cut_with_the_tokenizer_of_the_base_model(history: His
 
 async def test_samples_have_the_same_prompts_in_all_generations(history: History, team: Team) -> None:
     await run_all(SPEC, team, history, Board())
-    samples = {r for r in team.asked if isinstance(r, Generate) and r.prompts in await sample_prompts(team)}
+    prompts = await sample_prompts(team)
+    samples = {r for r in team.asked if isinstance(r, Generate) and r.prompts in prompts}
     assert len({request.model for request in samples}) == 5
     assert len({(request.prompts, request.sampling) for request in samples}) == 1
 

@@ -189,6 +189,16 @@ def test_without_a_start_token_the_first_token_is_context_only(model: HfModel) -
     assert cut.scored_bytes == whole.scored_bytes - len(first.encode())
 
 
+def test_of_the_documents_only_the_first_ones_are_scored_if_that_is_asked(
+    ask: Ask, store: ArtifactStore, prompts: ArtifactRef
+) -> None:
+    answer, _, texts = ask(prompts=None, max_documents=3)
+    wanted = [document.id for document in read_corpus(store, prompts)]
+    assert [text.document_id for text in texts if text.role is TextRole.HELDOUT] == wanted
+    assert [text.document_id for text in texts if text.role is TextRole.DOCUMENT] == wanted[:3]
+    assert answer.texts == len(wanted) + 3
+
+
 def test_documents_that_are_too_short_are_left_out(ask: Ask, store: ArtifactStore) -> None:
     ref = write_corpus(
         store,
