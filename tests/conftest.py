@@ -15,6 +15,8 @@ IN_CI = os.environ.get("CI") == "true"
 # Progress bars and telemetry of libraries have no place in test output; no test may reach a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Several tests run side by side; each with all processors would wait at every barrier for the others.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

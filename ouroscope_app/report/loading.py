@@ -17,6 +17,7 @@ from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import Document
 from ouroscope.records.runs import Generation, Run
 from ouroscope.store import ArtifactStore
+from ouroscope_app.report.budgets import at_common_budget
 from ouroscope_app.report.view import Point, RunView, Sample
 
 _LIBRARIES = ("ouroscope", "torch", "transformers", "tokenizers", "peft", "numpy", "networkx", "networkit")
@@ -40,9 +41,11 @@ def load_view(store: ArtifactStore, run: Run, generations: Iterable[Generation])
         )
         for arm, seed, _, generation in found
     )
+    points, budget = at_common_budget(points)
     return RunView(
         run=run,
         points=points,
+        budget=budget,
         metrics=_catalogue(),
         samples=tuple(sample for point in points for sample in _samples(store, point)),
         specification=yaml.safe_dump(to_plain(run.spec), sort_keys=False, allow_unicode=True),

@@ -15,7 +15,7 @@ from ouroscope_app.report.view import RunView
 
 WIDTH, HEIGHT = 460, 380
 _MARGIN_X, _MARGIN_Y = 46, 24
-_LABELS = 22
+_LABELS = 28
 _ROUNDS = 160
 _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 
@@ -117,7 +117,7 @@ def _moved(spot: Place, move: Sequence[float], reach: float) -> Place:
 
 
 def _fitted(spots: Sequence[Place]) -> list[Place]:
-    """Stretch places over [-1, 1] in both directions, by rank half of the way so that no corner is crowded."""
+    """Stretch places over [-1, 1] in both directions, mostly by rank, so that no part of it is crowded."""
     axes = [_evened([spot[axis] for spot in spots]) for axis in (0, 1)]
     return list(zip(*axes, strict=True))
 
@@ -128,7 +128,7 @@ def _evened(values: Sequence[float]) -> list[float]:
     rank = {place: position for position, place in enumerate(order)}
     last = max(1, len(values) - 1)
     return [
-        0.5 * (2 * (value - low) / (high - low or 1.0) - 1) + 0.5 * (2 * rank[place] / last - 1)
+        0.3 * (2 * (value - low) / (high - low or 1.0) - 1) + 0.7 * (2 * rank[place] / last - 1)
         for place, value in enumerate(values)
     ]
 
@@ -173,10 +173,14 @@ def _relations(drawing: NetworkDrawing, at: Mapping[str, Place]) -> list[Markup]
 
 
 def _node(concept: Concept, place: Place, strongest: float, familiar: bool, style: str) -> Markup:
-    radius = 2.5 + 8 * math.sqrt(concept.strength / strongest)
+    radius = _radius(concept, strongest)
     tip = element("title", f"{concept.label}: {concept.degree} relations")
     kind = "familiar" if familiar else f"new {style}"
     return element("circle", tip, cx=place[0], cy=place[1], r=radius, class_=f"concept {kind} {style}")
+
+
+def _radius(concept: Concept, strongest: float) -> float:
+    return 2.5 + 6.5 * concept.strength / strongest
 
 
 def _labels(concepts: Sequence[Concept], at: Mapping[str, Place], strongest: float) -> list[Markup]:
@@ -186,7 +190,7 @@ def _labels(concepts: Sequence[Concept], at: Mapping[str, Place], strongest: flo
     for concept in concepts:
         x, y = at[concept.label]
         text = concept.label if len(concept.label) <= 16 else concept.label[:15] + "…"
-        y -= 5 + 8 * math.sqrt(concept.strength / strongest)
+        y -= _radius(concept, strongest) + 3
         half = 3.7 * len(text)
         x = min(max(x, half + 2), WIDTH - half - 2)
         if len(drawn) < _LABELS and not any(abs(x - a) < half + h and abs(y - b) < 13 for a, b, h in taken):

@@ -72,6 +72,7 @@ def _results(view: RunView) -> dict[str, Any]:
         "quality": sections.quality(view),
         "families": sections.family_charts(view),
         "movers": sections.movers(view),
+        "budget": view.budget,
         "headline_groups": sections.metric_groups(view, headline=True),
         "lines_note": sections.lines_note(view),
         "differences": tables.difference_tables(view),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ouroscope.records.analysis import Family, MetricInfo, Verdict
-from ouroscope.records.runs import ArmSpec
+from ouroscope.records.runs import ArmSpec, ArmVerdict
 from ouroscope_app.report import effects, histograms, network, words
 from ouroscope_app.report.lines import arm_style, metric_chart
 from ouroscope_app.report.quality import quality_chart, quality_sentence
@@ -149,12 +149,18 @@ def verdict_cards(view: RunView) -> list[VerdictCard]:
             sign=SIGNS[verdict.verdict],
             css=verdict.verdict.value,
             protocol=words.protocol_of(arms[verdict.arm]),
-            sentence=verdict.sentence,
+            sentence=_without_name(verdict),
             timeline=_timelines(view, verdict.arm),
             gap=_gap(view, verdict.arm),
         )
         found.append(card)
     return found
+
+
+def _without_name(verdict: ArmVerdict) -> str:
+    """Return the sentence without the identifier that it begins with: the card says it in words."""
+    rest = verdict.sentence.removeprefix(verdict.verdict.value).lstrip(", ")
+    return rest[:1].upper() + rest[1:]
 
 
 def _timelines(view: RunView, arm: str) -> tuple[Timeline, ...]:

@@ -82,7 +82,8 @@ def covering(values: Iterable[float], start: float, end: float, margin: float = 
     known = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(known), max(known)
     room = (high - low) * margin or abs(high) * 0.1 or 1.0
-    return Scale(low - room, high + room, start, end)
+    # What cannot be negative is not shown on an axis that says it could be.
+    return Scale(max(0.0, low - room) if low >= 0 else low - room, high + room, start, end)
 
 
 def ticks(low: float, high: float, most: int = 4) -> list[float]:

@@ -54,6 +54,8 @@ class RunView:
     metrics: tuple[MetricInfo, ...]
     """Catalogue of the analyzer that measured."""
     samples: tuple[Sample, ...] = ()
+    budget: int | None = None
+    """Words at which text and networks are measured, the same in all points; None if they reach none in common."""
     specification: str
     """The specification as YAML."""
     versions: Mapping[str, str]

@@ -124,8 +124,8 @@ def _within_or_unclear(families: Sequence[FamilyEffect], policy: Policy) -> Judg
         return Judgement(
             verdict=Verdict.STABLE,
             reason=VerdictReason.WITHIN_MARGIN,
-            sentence=f"Stable: no family is worse than the baseline by the margin of {policy.margin:g}; closest to it "
-            f"is the {SUBJECTS[worst.family]}, worse by {figures(worst, policy)}.",
+            sentence=f"Stable: nothing is worse than the baseline by the margin of {policy.margin:g}; closest to it is "
+            f"the {SUBJECTS[worst.family]}, at {figures(worst, policy)}, where above 0 is worse.",
         )
     return Judgement(
         verdict=Verdict.INSUFFICIENT_DATA,

@@ -295,13 +295,26 @@ async def test_a_run_can_be_deleted_when_it_has_ended_and_its_name_is_free_again
     assert run.state is RunState.SUCCEEDED
 
 
-async def test_metrics_are_shown_while_runs_are_driven_and_others_can_read_the_tables(place: Place) -> None:
+async def test_what_should_not_have_happened_is_told_to_nobody_but_the_log(place: Place) -> None:
+    place.team.trouble["fine_tune"] = RuntimeError("text of a document")
+    run, _ = await place.finished((await place.client.create_run(place.spec(), "broken")).name)
+    assert run.state is RunState.FAILED
+    assert run.error is not None
+    assert "an internal error; see the log of the coordinator. To go on: ouroscope runs resume broken" in run.error
+    assert "document" not in run.error
+
+
+async def test_metrics_are_shown_while_runs_are_driven_and_others_can_read_the_tables(
+    place: Place, program: Callable[[str], str]
+) -> None:
     run, _ = await place.finished((await place.client.create_run(place.spec(), "measured")).name)
     with urllib.request.urlopen(place.coordinator.metrics_url, timeout=10) as answer:
         text = answer.read().decode()
     assert 'ouroscope_corpus_token_entropy_nats{arm="replace",run="measured"} 5.0' in text
     assert 'ouroscope_run_state{run="measured",state="SUCCEEDED"} 1.0' in text
     assert "grpc_server_handled_total" in text
+    checked = subprocess.run([program("promtool"), "check", "metrics"], input=text, capture_output=True, text=True)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
     reader = open_readonly(place.home)
     assert run in await reader.runs(100)
     await reader.close()

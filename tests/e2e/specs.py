@@ -21,17 +21,19 @@ arms:
   - {{name: replace, protocol: replace, real_share: 0.25}}
 """
 
-MODULES = (
-    "argparse ast calendar codecs csv datetime decimal difflib doctest enum inspect logging/__init__ optparse pathlib "
-    "pickle random statistics subprocess tarfile typing zipfile"
-).split()
+MODULES = "argparse ast calendar codecs csv datetime decimal difflib doctest enum inspect logging/__init__ optparse"
+MORE_MODULES = "pathlib pickle random statistics subprocess tarfile typing zipfile"
 
 
 def write_small_spec(folder: Path) -> Path:
     """Write the specification and its corpus of real sentences into `folder`."""
     corpus = folder / "corpus.jsonl"
     library = Path(sysconfig.get_paths()["stdlib"])
-    lines = [json.dumps({"text": text}) for name in MODULES for text in docstrings(library / f"{name}.py")]
+    lines = [
+        json.dumps({"text": text})
+        for name in f"{MODULES} {MORE_MODULES}".split()
+        for text in docstrings(library / f"{name}.py")
+    ]
     corpus.write_text("\n".join(lines) + "\n")
     spec = folder / "small.yaml"
     spec.write_text(SMALL.format(corpus=json.dumps(str(corpus))))

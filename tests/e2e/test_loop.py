@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -19,7 +20,7 @@ import psutil
 import pytest
 
 from ouroscope.canonical import to_plain
-from ouroscope_app.embedded import coordinator_client
+from ouroscope_app.embedded import coordinator_client, threads_each
 from ouroscope_app.specs import load_spec
 from tests.e2e.conftest import Ouroscope
 from tests.e2e.specs import write_small_spec
@@ -95,7 +96,7 @@ def kill(process: subprocess.Popen[str]) -> None:
     """SIGKILL, then see that nobody is left of its session."""
     group = process.pid
     process.send_signal(signal.SIGKILL)
-    process.wait(timeout=10)
+    process.communicate(timeout=10)
     wait_until(lambda: not [p for p in psutil.process_iter() if os.getsid(p.pid) == group and p.status() != "zombie"])
 
 
@@ -142,11 +143,23 @@ def four_processes(environment: dict[str, str]) -> Iterator[dict[str, str]]:
     told |= {f"OURO_COORDINATOR_{name.upper()}": at[name] for name in SERVICES[:3]}
     told |= {f"OURO_{name.upper()}_METRICS_PORT": "0" for name in SERVICES[:3]}
     told |= {"OURO_COORDINATOR_METRICS_ADDRESS": at["metrics"], "OURO_COORDINATOR_METRICS_GRACE": "2"}
+    # The number of threads moves the last bits of a sum, so it is part of what makes two runs the same.
+    told |= {f"OURO_{name.upper()}_THREADS": str(threads_each()) for name in ("generator", "trainer")}
     served = [start({**environment, **told}, "serve", name) for name in SERVICES]
+    wait_until(lambda: all(answers(address) for address in at.values()))
     yield at
     for process in served:
         process.terminate()
-    assert [process.wait(timeout=30) for process in served] == [0, 0, 0, 0], "drains on SIGTERM and exits with 0"
+    for process in served:
+        process.communicate(timeout=30)
+    assert [process.returncode for process in served] == [0, 0, 0, 0], "drains on SIGTERM and exits with 0"
+
+
+def answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
+        return True
+    return False
 
 
 def scrape(address: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ouroscope.records.runs import RunSpec, StageTime
@@ -11,6 +11,9 @@ from services.coordinator.pace import WEIGHTS, Pace
 from services.coordinator.plan import SETUP_STAGES, STAGES, Lane, lanes_of, stages_of
 
 from .fakes import small_spec
+
+unhurried = settings(max_examples=40, deadline=None)
+"""A busy machine is no failure."""
 
 SPEC = small_spec()
 
@@ -32,6 +35,7 @@ def test_every_stage_has_a_weight() -> None:
     assert set(WEIGHTS) == {*STAGES, *SETUP_STAGES}
 
 
+@unhurried
 @given(steps=st.integers(0, 60))
 def test_what_is_done_grows_from_nothing_to_all_of_it(steps: int) -> None:
     pace, seen = Pace("r", SPEC), [0.0]

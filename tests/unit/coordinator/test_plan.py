@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ouroscope.errors import InvalidRequest
@@ -15,6 +15,9 @@ from services.coordinator import plan
 from services.coordinator.plan import Lane, Turn
 
 from .fakes import made, small_spec
+
+unhurried = settings(max_examples=40, deadline=None)
+"""A busy machine is no failure."""
 
 SPEC = small_spec()
 HUMAN, REPLACE = SPEC.arms
@@ -37,6 +40,7 @@ def turn(number: int) -> Turn:
     return Turn(model=made(ArtifactKind.MODEL, number), report=made(ArtifactKind.REPORT, number))
 
 
+@unhurried
 @given(spec=specs(), seed=st.integers(0, 3))
 def test_fresh_slices_of_all_generations_are_disjoint(spec: RunSpec, seed: int) -> None:
     windows = [plan.human_window(spec, HUMAN, seed, j) for j in range(spec.generations + 1)]
@@ -45,6 +49,7 @@ def test_fresh_slices_of_all_generations_are_disjoint(spec: RunSpec, seed: int) 
     assert len({w.seed for w in windows}) == 1
 
 
+@unhurried
 @given(spec=specs())
 def test_fixed_prompts_are_those_of_generation_0_and_fresh_ones_are_what_the_human_arm_learns_from(
     spec: RunSpec,
@@ -55,6 +60,7 @@ def test_fixed_prompts_are_those_of_generation_0_and_fresh_ones_are_what_the_hum
         assert prompts == plan.human_window(spec, REPLACE, 0, 0 if fixed else j)
 
 
+@unhurried
 @given(spec=specs())
 def test_no_two_derived_seeds_of_a_run_are_the_same(spec: RunSpec) -> None:
     seeds = [
@@ -69,12 +75,14 @@ def test_no_two_derived_seeds_of_a_run_are_the_same(spec: RunSpec) -> None:
     assert len(set(seeds)) == len(seeds)
 
 
+@unhurried
 @given(spec=specs(), j=st.integers(0, 6))
 def test_arms_see_the_same_prompts_under_the_same_noise(spec: RunSpec, j: int) -> None:
     assert plan.prompt_window(spec, HUMAN, 0, j) == plan.prompt_window(spec, REPLACE, 0, j)
     assert plan.sampling(spec, HUMAN, 0, j) == plan.sampling(spec, REPLACE, 0, j)
 
 
+@unhurried
 @given(spec=specs(), share=st.sampled_from([0.25, 0.5, 0.75]))
 def test_prefix_and_continuation_add_up_to_the_document(spec: RunSpec, share: float) -> None:
     arm = ArmSpec(name="other", protocol="replace", real_share=share)
@@ -83,6 +91,7 @@ def test_prefix_and_continuation_add_up_to_the_document(spec: RunSpec, share: fl
     assert plan.prompt_window(spec, arm, 0, 1).prefix_tokens + sampling.max_new_tokens == spec.document_tokens
 
 
+@unhurried
 @given(spec=specs())
 def test_the_last_window_is_the_furthest_of_all(spec: RunSpec) -> None:
     windows = [
@@ -95,6 +104,7 @@ def test_the_last_window_is_the_furthest_of_all(spec: RunSpec) -> None:
     assert max(w.offset + w.count for w in windows) == last.offset + last.count
 
 
+@unhurried
 @given(spec=specs())
 def test_an_arm_stops_after_its_base_model_and_as_many_generations_as_asked_for(spec: RunSpec) -> None:
     history = [turn(j) for j in range(spec.generations + 1)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ouroscope.errors import InvalidRequest
@@ -11,6 +11,9 @@ from ouroscope.records.artifacts import ArtifactKind
 from services.coordinator.protocols import PROTOCOLS, Pools, training_set
 
 from .fakes import made
+
+unhurried = settings(max_examples=40, deadline=None)
+"""A busy machine is no failure."""
 
 
 def pools(rounds: int) -> Pools:
@@ -21,11 +24,13 @@ def pools(rounds: int) -> Pools:
     return made_up
 
 
+@unhurried
 @given(rounds=st.integers(1, 12))
 def test_replace_trains_on_nothing_but_the_newest_synthetic_corpus(rounds: int) -> None:
     assert training_set("replace", pools(rounds)) == (pools(rounds).synthetic[-1],)
 
 
+@unhurried
 @given(rounds=st.integers(1, 12))
 def test_human_trains_on_nothing_synthetic_and_never_on_the_same_corpus_twice(rounds: int) -> None:
     chosen = [training_set("human", pools(j)) for j in range(1, rounds + 1)]
@@ -33,6 +38,7 @@ def test_human_trains_on_nothing_synthetic_and_never_on_the_same_corpus_twice(ro
     assert len(set(chosen)) == rounds
 
 
+@unhurried
 @given(rounds=st.integers(1, 12))
 def test_accumulate_keeps_everything_it_ever_trained_on(rounds: int) -> None:
     before, after = (training_set("accumulate", pools(j)) for j in (rounds, rounds + 1))
@@ -41,6 +47,7 @@ def test_accumulate_keeps_everything_it_ever_trained_on(rounds: int) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+@unhurried
 @given(rounds=st.integers(1, 12))
 def test_every_protocol_gives_something_to_train_on_and_nothing_twice(protocol: str, rounds: int) -> None:
     chosen = training_set(protocol, pools(rounds))

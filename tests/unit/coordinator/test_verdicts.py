@@ -5,13 +5,16 @@ from __future__ import annotations
 from itertools import permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ouroscope.records.analysis import Verdict
 from services.coordinator.verdicts import Judged, run_verdicts, verdict_of_sequence, verdict_over_seeds
 
 from .fakes import small_spec
+
+unhurried = settings(max_examples=40, deadline=None)
+"""A busy machine is no failure."""
 
 S, W, C, I = Verdict.STABLE, Verdict.WARNING, Verdict.COLLAPSE, Verdict.INSUFFICIENT_DATA  # noqa: E741
 SPEC = small_spec(seeds=3)
@@ -22,16 +25,19 @@ def judged(arm: str, seed: int, number: int, verdict: Verdict) -> Judged:
     return Judged(arm=arm, seed=seed, number=number, verdict=verdict, sentence=f"figures of {arm} {seed} {number}")
 
 
+@unhurried
 @given(verdicts=st.lists(st.sampled_from(Verdict), min_size=1, max_size=6))
 def test_the_order_of_the_seeds_does_not_matter(verdicts: list[Verdict]) -> None:
     assert {verdict_over_seeds(order) for order in permutations(verdicts)} == {verdict_over_seeds(verdicts)}
 
 
+@unhurried
 @given(verdict=st.sampled_from(Verdict), seeds=st.integers(1, 9))
 def test_seeds_that_agree_are_believed(verdict: Verdict, seeds: int) -> None:
     assert verdict_over_seeds([verdict] * seeds) is verdict
 
 
+@unhurried
 @given(verdicts=st.lists(st.sampled_from([S, W, C]), min_size=1, max_size=9), position=st.integers(0, 8))
 def test_a_graver_seed_never_makes_the_verdict_milder(verdicts: list[Verdict], position: int) -> None:
     graver = [C if i == position % len(verdicts) else verdict for i, verdict in enumerate(verdicts)]
