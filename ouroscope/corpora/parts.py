@@ -37,7 +37,10 @@ class Part(Enum):
     PROMPT = "PROMPT"
     """Prompts, real continuations, baselines and human admixture of runs; the small model never saw it."""
     HELD_OUT = "HELD_OUT"
-    """Perplexity of `models/ouro-tiny` on its card; no run reads it."""
+    """What measures models: the perplexity on the card of `models/ouro-tiny`, and the examination in every run.
+
+    Nothing is ever trained on it.
+    """
 
 
 SHARES = ((Part.TRAIN, 44), (Part.PROMPT, 48), (Part.HELD_OUT, 8))

@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from services.analyzer.concepts import is_concept
 from services.analyzer.keys import word_keys
-from services.analyzer.network.concepts import is_concept
 from services.analyzer.tokens import syllables
 
 

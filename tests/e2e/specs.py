@@ -29,11 +29,8 @@ def write_small_spec(folder: Path) -> Path:
     """Write the specification and its corpus of real sentences into `folder`."""
     corpus = folder / "corpus.jsonl"
     library = Path(sysconfig.get_paths()["stdlib"])
-    lines = [
-        json.dumps({"text": text})
-        for name in f"{MODULES} {MORE_MODULES}".split()
-        for text in docstrings(library / f"{name}.py")
-    ]
+    paths = [library / f"{name}.py" for name in f"{MODULES} {MORE_MODULES}".split()]
+    lines = [json.dumps({"text": text}) for path in paths for text in docstrings(path)]
     corpus.write_text("\n".join(lines) + "\n")
     spec = folder / "small.yaml"
     spec.write_text(SMALL.format(corpus=json.dumps(str(corpus))))

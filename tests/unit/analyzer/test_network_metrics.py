@@ -11,9 +11,9 @@ from scipy import stats
 
 from services.analyzer.analysis import value_of
 from services.analyzer.catalogue import METRICS
+from services.analyzer.concepts import is_concept
 from services.analyzer.measured import MeasuredRung
 from services.analyzer.network import graph as graph_module
-from services.analyzer.network.concepts import is_concept
 from services.analyzer.network.drawing import as_networkx, drawing, graphml, node_link_json
 from services.analyzer.network.edges import cooccurrences
 from services.analyzer.network.graph import Graph, graph_of
