@@ -101,18 +101,11 @@ def show(name: str, comparisons: Iterable[Comparison]) -> None:
         if effects:
             largest = max(abs(effect.effect) for effect in effects)
             lower, upper = max(effect.lower for effect in effects), max(effect.upper for effect in effects)
-            print(
-                f"   {family.value.lower()}: |E| <= {largest:.2f}, lower ends <= {lower:.2f}, upper ends <= {upper:.2f}"
-            )
-    excesses = [
-        one.novel_token_share - (one.expected_novel_token_share or 0)
-        for one in told
-        if one.novel_token_share is not None
-    ]
-    if excesses:
-        print(
-            f"   rungs {sorted({one.budget for one in told})}, excess novelty {min(excesses):.3f} to {max(excesses):.3f}"
-        )
+            print(f"   {family.value.lower()}: |E| <= {largest:.2f}, lower ends <= {lower:.2f}, upper <= {upper:.2f}")
+    novel = [(one.novel_token_share or 0) - (one.expected_novel_token_share or 0) for one in told if one.budget]
+    if novel:
+        rungs = sorted({one.budget for one in told if one.budget})
+        print(f"   rungs {rungs}, excess novelty {min(novel):.3f} to {max(novel):.3f}", flush=True)
 
 
 if __name__ == "__main__":

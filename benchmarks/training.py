@@ -14,7 +14,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -95,7 +95,7 @@ def _alone(contender: Callable[[Setting], Result], setting: Setting) -> Result:
 
 
 def _packed(setting: Setting) -> Result:
-    environment = prepare(setting.threads, "cpu")
+    environment = replace(prepare(setting.threads, "cpu"), precision="float32")
     model = _model(setting)
     recipe = Recipe(
         steps=setting.steps, batch_size=setting.batch, block_tokens=setting.length, schedule=Schedule.CONSTANT

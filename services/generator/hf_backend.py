@@ -49,7 +49,6 @@ class HfBackend:
     """Causal language models of transformers on one device. Thread-safe: one thread at a time uses the device."""
 
     name = "transformers"
-    capabilities = frozenset({Capability.GENERATE, Capability.SCORE, Capability.REPRODUCIBLE})
 
     def __init__(
         self, store: ArtifactStore, *, device: str = "auto", dtype: str = "auto", threads: int = 0, kept_models: int = 2
@@ -74,6 +73,12 @@ class HfBackend:
         self._kept_models = kept_models
         self._models: OrderedDict[ArtifactRef, HfModel] = OrderedDict()
         self._lock = threading.RLock()
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Return what its models can do; only on the processor is it proved that equal requests give equal text."""
+        able = {Capability.GENERATE, Capability.SCORE}
+        return frozenset(able | {Capability.REPRODUCIBLE} if self._device == "cpu" else able)
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return everything about machine and software that can change a result."""

@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ouroscope.errors import InvalidRequest, NotFound, UntrustedArtifact
@@ -157,6 +157,7 @@ def test_weights_whose_header_does_not_describe_their_bytes_are_refused(folder, 
     refused(folder, r"model\.safetensors")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_make_the_check_of_weights_crash(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("fuzz")

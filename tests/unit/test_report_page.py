@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ouroscope.corpora.stored import write_corpus
@@ -230,6 +230,7 @@ def test_a_difference_is_marked_by_its_interval_and_the_direction_of_collapse(me
     assert Difference(number=1, mean=mean, lower=lower, upper=upper, direction=direction).mark == mark
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40))
 def test_an_interval_holds_the_mean(values):
     lower, upper = interval(values)
@@ -237,6 +238,7 @@ def test_an_interval_holds_the_mean(values):
     assert upper >= math.fsum(values) / len(values) - 1e-6
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 100), max_size=8))
 def test_labels_are_moved_apart_and_keep_their_order(wanted):
     placed = spread(wanted, gap=12, low=0, high=200)
@@ -245,6 +247,7 @@ def test_labels_are_moved_apart_and_keep_their_order(wanted):
     assert [p for _, p in ordered] == sorted(placed)
 
 
+@settings(deadline=None)
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
 def test_ticks_are_few_inside_and_equally_far_apart(low, span):
     found = ticks(low, low + span)
@@ -252,6 +255,7 @@ def test_ticks_are_few_inside_and_equally_far_apart(low, span):
     assert all(low - span * 1e-6 <= tick <= low + span * (1 + 1e-6) for tick in found)
 
 
+@settings(deadline=None)
 @given(st.floats(-50, 50), st.floats(-50, 50))
 def test_a_bent_scale_keeps_the_order(a, b):
     scale = Scale(-50, 50, 0, 100, bend=True)

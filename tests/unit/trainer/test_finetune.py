@@ -36,11 +36,17 @@ class Killed(BaseException):
 
 @pytest.fixture
 def tune(store, model, corpus, environment, make_control):
-    def tune(recipe=FULL, *, control=None, model=model, corpora=(corpus,)):
+    def tune(recipe=FULL, *, control=None, model=model, corpora=(corpus,), environment=environment):
         request = FineTune(model=model, corpora=corpora, recipe=recipe)
         return Job(store=store, request=request, environment=environment, control=control or make_control()).run()
 
     return tune
+
+
+@pytest.fixture
+def exact(environment):
+    """Float32 even where the processor multiplies bfloat16: these tests compare figures, not runs with each other."""
+    return replace(environment, precision="float32")
 
 
 @pytest.fixture
@@ -63,17 +69,17 @@ def test_a_model_is_less_surprised_by_a_text_it_was_trained_on(tune):
 
 
 def test_the_loss_of_the_first_step_is_what_the_library_computes_for_the_same_tokens(
-    tune, put_corpus, model_directory, environment
+    tune, put_corpus, model_directory, exact
 ):
     # One document of exactly one block, so the block is known; the oracle is the loss of transformers.
     text = "The model"
     recipe = replace(FULL, steps=1, batch_size=1, block_tokens=8)
-    tuned = tune(recipe, corpora=(put_corpus([text]),))
+    tuned = tune(recipe, corpora=(put_corpus([text]),), environment=exact)
     tokenizer = AutoTokenizer.from_pretrained(model_directory)
     tokens = (tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]) * 8
     block = torch.tensor([tokens[:8]])
     with torch.no_grad():
-        expected = open_model(model_directory, environment)(input_ids=block, labels=block).loss
+        expected = open_model(model_directory, exact)(input_ids=block, labels=block).loss
     assert tuned.losses[0].loss == pytest.approx(float(expected), rel=1e-6)
 
 
@@ -98,6 +104,15 @@ def test_training_leaves_the_random_state_of_the_process_as_it_was(tune):
 @BOTH
 def test_another_seed_gives_another_model(tune, recipe):
     assert tune(recipe).model != tune(replace(recipe, seed=1)).model
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_either_precision_repeats_itself_and_keeps_its_weights_in_float32(tune, store, environment, precision):
+    chosen = replace(environment, precision=precision)
+    first, second = (tune(replace(FULL, seed=7), environment=chosen), tune(replace(FULL, seed=7), environment=chosen))
+    assert first == second
+    weights = load_file(store.directory(first.model) / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
 
 
 @BOTH
@@ -174,9 +189,9 @@ def test_weights_that_run_away_end_as_divergence_and_leave_nothing(tune, store, 
     assert not draft(FULL).names()
 
 
-def test_accumulating_two_small_batches_teaches_the_same_as_one_large(tune, store):
+def test_accumulating_two_small_batches_teaches_the_same_as_one_large(tune, exact):
     large, small = FULL, replace(FULL, batch_size=1, gradient_accumulation=2)
-    losses = [[point.loss for point in tune(recipe).losses] for recipe in (large, small)]
+    losses = [[point.loss for point in tune(recipe, environment=exact).losses] for recipe in (large, small)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 

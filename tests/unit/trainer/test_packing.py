@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import chain, islice
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ouroscope.errors import InvalidRequest
@@ -28,6 +28,7 @@ def first_epoch(documents, block_tokens, seed):
     return list(chain.from_iterable(blocks))[:length]
 
 
+@settings(deadline=None)
 @given(documents_with_text, st.integers(1, 20), st.integers(0, 5))
 def test_each_document_stands_once_in_an_epoch_and_ends_with_the_end_token(documents, block_tokens, seed):
     text = first_epoch(documents, block_tokens, seed)
@@ -42,23 +43,27 @@ def test_each_document_stands_once_in_an_epoch_and_ends_with_the_end_token(docum
     assert Counter(found) == Counter(tuple(d) for d in documents if d)
 
 
+@settings(deadline=None)
 @given(documents_with_text, st.integers(1, 20))
 def test_every_block_is_full(documents, block_tokens):
     assert {len(block) for block in stream(documents, block_tokens=block_tokens, blocks=10)} == {block_tokens}
 
 
+@settings(deadline=None)
 @given(documents_with_text, st.integers(1, 20), st.integers(0, 15))
 def test_starting_later_gives_what_starting_at_zero_would_have_given(documents, block_tokens, first):
     whole = stream(documents, block_tokens=block_tokens, blocks=first + 4)
     assert stream(documents, block_tokens=block_tokens, blocks=4, first=first) == whole[first:]
 
 
+@settings(deadline=None)
 @given(documents_with_text)
 def test_the_size_of_blocks_does_not_change_the_stream(documents):
     small, large = (stream(documents, block_tokens=size, blocks=60 // size) for size in (3, 20))
     assert list(chain.from_iterable(small)) == list(chain.from_iterable(large))
 
 
+@settings(deadline=None)
 @given(st.integers(2, 200), st.integers(0, 9), st.integers(0, 9))
 def test_an_epoch_is_a_permutation_that_depends_on_seed_and_epoch_alone(count, seed, epoch):
     order = epoch_order(count, seed, epoch)
@@ -80,6 +85,7 @@ def test_documents_without_a_token_are_refused_when_there_is_nothing_else():
         next(packed_blocks(DocumentList([[], []]), block_tokens=8, end=END, seed=0))
 
 
+@settings(deadline=None)
 @given(documents_with_text, st.integers(1, 20))
 def test_documents_in_a_file_are_packed_like_documents_in_memory(documents, block_tokens):
     in_file = packed_blocks(TokenFile(iter(documents)), block_tokens=block_tokens, end=END, seed=3)

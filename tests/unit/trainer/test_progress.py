@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ouroscope.errors import TrainingDiverged
@@ -30,11 +30,13 @@ def test_a_cosine_schedule_is_half_way_down_in_the_middle():
     assert rates(Schedule.COSINE, steps=4, warmup_share=0)[2] == pytest.approx(0.25)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(Schedule), st.integers(1, 300), st.floats(0, 1))
 def test_the_rate_is_never_above_the_one_asked_for_and_never_zero(schedule, steps, warmup_share):
     assert all(0 < rate <= 0.5 for rate in rates(schedule, steps, warmup_share))
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 20), min_size=1, max_size=450))
 def test_a_loss_curve_has_at_most_a_hundred_points_and_keeps_the_mean(losses):
     curve = loss_curve(losses)
