@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI") == "true"
@@ -17,6 +18,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Several tests run side by side; each with all processors would wait at every barrier for the others.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# Speed lives in benchmarks: on a busy machine a law that holds would fail for being slow.
+settings.register_profile("ouroscope", deadline=None)
+settings.load_profile("ouroscope")
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,10 @@ from services.analyzer.spread import FEWEST_SOURCES, HumanSource, HumanSpread, R
 
 Values = dict[str, list[float]]
 
+FEWEST_RECORDS = 60
+"""Prompts, or scored texts, of a source that counts for model metrics. With fewer, the noise of sampling passes for a
+difference between sources: 300 prompts know the mean top-1 probability to 0.015, 20 to 0.06."""
+
 _DIRECTED = [metric for metric in METRICS if metric.direction is not Direction.NONE]
 _OF_TEXT = tuple(metric.id for metric in _DIRECTED if metric.family is not Family.MODEL)
 _COUNTED = ("collapsed_90", "collapsed_99", "collapsed_999")
@@ -113,10 +117,11 @@ def _collect(rungs: dict[int, Values], side: Side) -> None:
 
 def _of_models(records: Mapping[str, ModelRecords]) -> tuple[Spread, ...]:
     values: Values = defaultdict(list)
-    for one in records.values():
+    large = [one for one in records.values() if max(len(one.next_tokens), len(one.texts)) >= FEWEST_RECORDS]
+    for one in large:
         report, _ = analyze(None, one.next_tokens, one.texts, one.texts, metrics=_OF_MODELS)
         _add(values, (value for value in report.model_metrics if len(value.replicates) == GROUPS))
-    fewest = min((len(one.next_tokens) for one in records.values()), default=0)
+    fewest = min((len(one.next_tokens) for one in large), default=0)
     return tuple(_seen(spread, fewest) for spread in _spreads(values))
 
 

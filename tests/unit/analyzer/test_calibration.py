@@ -45,7 +45,7 @@ def source(number: int, documents: int = 240) -> list[Document]:
     ]
 
 
-def expectations(number: int, prompts: int = 40) -> list[NextToken]:
+def expectations(number: int, prompts: int = 80) -> list[NextToken]:
     top = 0.6 + 0.02 * number
     return [
         NextToken(prompt_id=str(n), cluster=str(n), top_probabilities=(top, 1 - top), entropy=3.0 - 0.1 * number)
@@ -57,6 +57,7 @@ def expectations(number: int, prompts: int = 40) -> list[NextToken]:
 def table() -> HumanSpread:
     sources = {f"source {number}": source(number) for number in range(SOURCES)}
     records = {name: ModelRecords(next_tokens=expectations(number)) for number, name in enumerate(sources)}
+    records["few"] = ModelRecords(next_tokens=expectations(9, prompts=30))
     return calibrate({**sources, "tiny": source(9, documents=5)}, WHERE, records=records)
 
 
@@ -86,8 +87,12 @@ def test_model_metrics_are_calibrated_from_what_models_expect() -> None:
 
 
 def test_a_share_of_prompts_is_not_taken_to_be_known_better_than_to_one_prompt() -> None:
-    # No prediction of any source is collapsed; the smallest has 40 prompts.
-    assert spread("collapsed_99").deviation == pytest.approx(1 / 40)
+    # No prediction of any source is collapsed; each has 80 prompts.
+    assert spread("collapsed_99").deviation == pytest.approx(1 / 80)
+
+
+def test_sources_of_few_prompts_would_add_noise_and_count_for_nothing() -> None:
+    assert spread("top1_probability").sources == SOURCES
 
 
 def test_sources_that_are_too_small_count_for_nothing() -> None:
