@@ -142,7 +142,7 @@ class _Following:
             async with asyncio.timeout(CANCEL_SECONDS):
                 if self._asking is not None:
                     # The service may have begun although its answer has not arrived.
-                    self._name = (await self._asking).name
+                    self._started(await self._asking)
                 if self._name and not self._done:
                     request = operations_pb2.CancelOperationRequest(name=self._name)
                     await call(self._operations.CancelOperation, request, CANCEL_SECONDS)
@@ -157,9 +157,13 @@ class _Following:
             if not self._name and asyncio.get_running_loop().time() > self._reach_until:
                 raise
             raise _AskAgain(error) from error
+        self._started(operation)
+        return operation
+
+    def _started(self, operation: operations_pb2.Operation) -> None:
+        # Both at once: what is known of the operation before must not be taken for this one.
         self._asking = None
         self._name, self._done = operation.name, operation.done
-        return operation
 
     async def _look(self) -> operations_pb2.Operation:
         seconds = QUIET_WAIT_SECONDS if self._on_progress is None else PROGRESS_SECONDS

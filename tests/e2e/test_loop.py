@@ -182,7 +182,7 @@ async def test_the_loop_runs_across_four_processes_and_shows_itself_to_prometheu
                 seen = scrape(four_processes["metrics"])
         generations = [to_plain(one) async for one in client.list_generations(run.name)]
     assert [{k: v for k, v in one.items() if k not in (*TIMES, "name")} for one in generations] == expected
-    assert 'ouroscope_run_state{run="apart",state="running"} 1.0' in seen
+    assert 'ouroscope_run_state{run="apart",state="RUNNING"} 1.0' in seen
     check = subprocess.run([program("promtool"), "check", "metrics"], input=seen, capture_output=True, text=True)
     assert (check.returncode, check.stdout + check.stderr) == (0, "")
     wait_until(lambda: 'run="apart"' not in scrape(four_processes["metrics"]), timeout=30)

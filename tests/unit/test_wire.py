@@ -93,6 +93,8 @@ BOUNDED: dict[tuple[type[Any], str], st.SearchStrategy[Any]] = {
     (EvaluationSpec, "max_tokens"): st.integers(2, 2**31 - 1),
     (EvaluationSpec, "last_n"): counts,
     (EvaluationSpec, "samples"): st.integers(0, 100),
+    (EvaluationSpec, "scored_documents"): st.integers(20, 2**31 - 1),
+    (Score, "max_documents"): st.integers(0, 2**31 - 1),
     (DatasetSpec, "source"): words,
     (DatasetSpec, "text_field"): words,
     (RunSpec, "name"): names,
