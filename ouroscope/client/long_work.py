@@ -153,7 +153,7 @@ class _Following:
             operation = await asyncio.shield(self._asking)
         except Busy as error:
             raise _AskAgain(error, error.retry_after) from error
-        except (Unavailable, DeadlineExceeded) as error:
+        except (Unavailable, DeadlineExceeded, Cancelled) as error:
             if not self._name and asyncio.get_running_loop().time() > self._reach_until:
                 raise
             raise _AskAgain(error) from error
@@ -172,8 +172,9 @@ class _Following:
         request = operations_pb2.WaitOperationRequest(name=self._name, timeout=timeout)
         try:
             operation = await call(self._operations.WaitOperation, request, seconds + self._patience.call)
-        except (Unavailable, DeadlineExceeded, NotFound) as error:
-            # Not found: the service was restarted and has forgotten it.
+        except (Unavailable, DeadlineExceeded, NotFound, Cancelled) as error:
+            # Not found: the service was restarted and has forgotten it. Cancelled: it stopped and cut this very call;
+            # work that somebody cancelled is an outcome of the operation, not of a call about it.
             raise _AskAgain(error) from error
         self._pause = FIRST_PAUSE
         return operation

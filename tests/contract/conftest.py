@@ -77,7 +77,7 @@ class Training:
         return FineTuned(model=model, steps=asked.recipe.steps, tokens=100)
 
     async def has_begun(self) -> None:
-        assert await asyncio.to_thread(self.entered.wait, 10.0), "the training did not begin"
+        assert await asyncio.to_thread(self.entered.wait, 40.0), "the training did not begin"
 
 
 @pytest.fixture
