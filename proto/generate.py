@@ -46,7 +46,10 @@ def generate(out: Path) -> None:
         assemble_includes(Path(includes))
         kinds = ("python", "grpc_python", "mypy", "mypy_grpc")
         outs = [f"--{kind}_out={out}" for kind in kinds]
-        status = protoc.main(["protoc", f"-I{SOURCES}", f"-I{includes}", *outs, *files])
+        # Beside this interpreter and not on the PATH: the virtual environment need not be activated.
+        beside = Path(sys.executable).parent
+        plugins = [f"--plugin=protoc-gen-{kind}={beside / f'protoc-gen-{kind}'}" for kind in ("mypy", "mypy_grpc")]
+        status = protoc.main(["protoc", f"-I{SOURCES}", f"-I{includes}", *plugins, *outs, *files])
     if status:
         sys.exit(f"protoc failed with status {status}")
     (out / "ouroscope/v1/__init__.py").write_text('"""GENERATED from proto/ouroscope/v1 by `make proto`."""\n')

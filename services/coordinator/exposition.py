@@ -42,6 +42,10 @@ def unit_suffix(metric: str, unit: str) -> str:
     return "" if unit in UNITLESS or metric.endswith(f"_{unit}") or metric == unit else f"_{unit}"
 
 
+NOT_EXPORTED = frozenset({"bits_per_byte"})
+"""Ids that promtool refuses, since bits are no base unit; the held-out perplexity says the same of one tokenizer."""
+
+
 def prompts_label(run: Run) -> str:
     """Return the name of the text that models are examined on: `embedded`, or the name of the file without folders."""
     return PurePath(run.spec.dataset.source).name or run.spec.dataset.source
@@ -79,7 +83,7 @@ def value_families(shown: Sequence[Exported], units: Mapping[str, str]) -> list[
     for one in shown:
         for arm, seeds in newest_by_arm(one).items():
             for value, mean in means(seeds):
-                if value.id in units:
+                if value.id in units and value.id not in NOT_EXPORTED:
                     _add_value(families, one.run, arm, value, mean, units[value.id])
     return list(families.values())
 
