@@ -55,7 +55,8 @@ docs: $(VENV)/.installed-dev ## Write the generated pages of docs/
 	$(BIN)/python docs/generate.py
 
 bench: $(VENV)/.installed-dev ## Measure speed against named peers (minutes)
-	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+	@# human_controls and score_libraries need corpora of your own: see benchmarks/README.md
+	for name in generation training loop; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean: ## Remove what make made, but no data
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache
