@@ -9,7 +9,7 @@ SPEC ?= experiments/quickstart.yaml
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n > 4 ? 4 : n )))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check proto serve bench lint types contracts docs clean
+.PHONY: help install run test check proto serve client bench lint types contracts docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ proto: $(VENV)/.installed-dev ## Write ouroscope/v1 from proto/ (the only writer
 
 docs: $(VENV)/.installed-dev ## Write the generated pages of docs/
 	$(BIN)/python docs/generate.py
+
+client: $(VENV)/.installed-dev ## Build the wheel of the clients alone into dist/
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist client
 
 bench: $(VENV)/.installed-dev ## Measure speed against named peers (minutes)
 	@# human_controls and score_libraries need corpora of your own: see benchmarks/README.md

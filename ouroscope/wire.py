@@ -16,7 +16,6 @@ from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
 
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from ouroscope.errors import FieldProblem, InvalidRequest
@@ -63,6 +62,7 @@ PAIRS: dict[type[Any], type[Message]] = {
     analysis.Relation: analysis_pb2.Relation,
     analysis.NetworkDrawing: analysis_pb2.NetworkDrawing,
     analysis.LeftOut: analysis_pb2.LeftOut,
+    analysis.Share: analysis_pb2.Share,
     analysis.Report: analysis_pb2.Report,
     analysis.AnalyzeCorpus: analyzer_pb2.AnalyzeCorpusRequest,
     analysis.Policy: analysis_pb2.Policy,
@@ -84,7 +84,7 @@ PAIRS: dict[type[Any], type[Message]] = {
     runs.RunEvent: run_pb2.RunEvent,
 }
 
-ONLY_ON_THE_WIRE = frozenset({"request_id"})
+ONLY_ON_THE_WIRE = frozenset({"request_id", "read_mask"})
 """Fields of requests that belong to the transport, not to the question that is asked."""
 
 
@@ -94,9 +94,10 @@ def to_proto(record: Any) -> Any:
     Raises:
         KeyError: the class is not in `PAIRS`.
     """
-    message = PAIRS[type(record)]()
-    for field in dataclasses.fields(record):
-        _encode(message, field.name, getattr(record, field.name))
+    kind: Any = type(record)
+    message = PAIRS[kind]()
+    for name in _fields(kind):
+        _encode(message, name, getattr(record, name))
     return message
 
 
@@ -108,13 +109,14 @@ def from_proto(kind: type[Record], message: Message) -> Record:
     Raises:
         InvalidRequest: a required field is absent, or a value is impossible.
     """
-    given: dict[str, Any] = {}
+    fields = _fields(typing.cast(Any, kind))
+    # What is not listed is absent, or 0 or empty: numbers whose default is not 0 are `optional` in the proto.
+    present = [(field.name, value) for field, value in message.ListFields() if field.name in fields]
+    given = {name: _decode(_decoder(typing.cast(Any, kind), name), value) for name, value in present}
     problems: list[FieldProblem] = []
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # every kind in PAIRS is a dataclass
-        if _is_given(message, message.DESCRIPTOR.fields_by_name[field.name]):
-            given[field.name] = _decode(_decoder(typing.cast(Any, kind), field.name), getattr(message, field.name))
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            _fill_required(kind, message, field, given, problems)
+    for name, required in fields.items():
+        if required and name not in given:
+            _fill_required(message, name, given, problems)
     if problems:
         raise InvalidRequest("; ".join(f"{p.field}: {p.description}" for p in problems), problems)
     return kind(**given)
@@ -125,36 +127,31 @@ def many_from_proto(kind: type[Record], messages: Iterable[Message]) -> tuple[Re
     return tuple(from_proto(kind, message) for message in messages)
 
 
-def _fill_required(
-    kind: type[Any],
-    message: Message,
-    field: dataclasses.Field[Any],
-    given: dict[str, Any],
-    problems: list[FieldProblem],
-) -> None:
+@cache
+def _fields(kind: type[Any]) -> dict[str, bool]:
+    """Return the names of the fields of a record class, each with whether it has no default."""
+    return {
+        field.name: field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        for field in dataclasses.fields(kind)
+    }
+
+
+def _fill_required(message: Message, name: str, given: dict[str, Any], problems: list[FieldProblem]) -> None:
     """A scalar that is 0 or empty is not sent: it is given all the same. A missing message or enum is a problem."""
-    descriptor = message.DESCRIPTOR.fields_by_name[field.name]
+    descriptor = message.DESCRIPTOR.fields_by_name[name]
     if descriptor.is_repeated:
-        given[field.name] = ()
+        given[name] = ()
     elif descriptor.message_type is None and descriptor.enum_type is None:
-        given[field.name] = getattr(message, field.name)
+        given[name] = getattr(message, name)
     else:
-        problems.append(FieldProblem(field.name, "is required"))
-
-
-def _is_given(message: Message, descriptor: Any) -> bool:
-    if descriptor.is_repeated:
-        return len(getattr(message, descriptor.name)) > 0
-    if descriptor.has_presence:
-        return message.HasField(descriptor.name)
-    # Numbers whose default is not 0 are `optional` in the proto; for the others 0 and "not said" are the same.
-    if descriptor.enum_type is not None or descriptor.cpp_type == FieldDescriptor.CPPTYPE_STRING:
-        return bool(getattr(message, descriptor.name))
-    return True
+        problems.append(FieldProblem(name, "is required"))
 
 
 def _encode(message: Message, name: str, value: Any) -> None:
     if value is None:
+        return
+    if isinstance(value, str | int | float):  # most fields; documents and records come by the million
+        setattr(message, name, value)
         return
     descriptor = message.DESCRIPTOR.fields_by_name[name]
     if isinstance(value, tuple):
@@ -171,7 +168,11 @@ def _encode(message: Message, name: str, value: Any) -> None:
 
 
 def _enum_number(descriptor: Any, value: Enum) -> int:
-    kind = descriptor.enum_type
+    return _number(descriptor.enum_type, value)
+
+
+@cache
+def _number(kind: Any, value: Enum) -> int:
     return int(kind.values_by_name[f"{_enum_prefix(kind)}{value.name}"].number)
 
 
@@ -201,6 +202,8 @@ def _decode(decoder: Decoder, value: Any) -> Any:
 
 
 def _decode_one(element: Any, value: Any) -> Any:
+    if element in (str, int, float, bool):
+        return value
     if isinstance(element, type) and issubclass(element, Enum):
         return _enum_member(element, value)
     if element is datetime:

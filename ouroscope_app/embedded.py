@@ -15,6 +15,7 @@ from ouroscope.client import CoordinatorClient
 from ouroscope.rpc.channel import open_channel
 from ouroscope_app.home import Home
 from services.analyzer import service as analyzer
+from services.analyzer.tools import open_tools
 from services.coordinator import service as coordinator
 from services.generator import service as generator
 from services.trainer import service as trainer
@@ -52,7 +53,7 @@ async def embedded_services(
         starting = {
             "generator": partial(generator.start, threads=threads),
             "trainer": partial(trainer.start, threads=threads),
-            "analyzer": partial(analyzer.start),
+            "analyzer": partial(analyzer.start, tools=open_tools()),
         }
         workers = {}
         for name, start in starting.items():

@@ -19,11 +19,12 @@ from ouroscope_app.output import notes
 from services.analyzer import baselines, reports
 from services.analyzer.analysis import analyze
 from services.analyzer.side import Side, side_of
+from services.analyzer.tools import Tools
 
 STORED = {f"{kind.value.lower()}/" for kind in ArtifactKind}
 
 
-def side_named(home: Home, name: str, text_field: str, view: View) -> Side:
+def side_named(home: Home, name: str, text_field: str, view: View, tools: Tools) -> Side:
     """Return the report on what `name` names: a file, `-`, a stored corpus, a report, or a baseline.
 
     Raises:
@@ -37,7 +38,7 @@ def side_named(home: Home, name: str, text_field: str, view: View) -> Side:
             reference = ArtifactRef.parse(name)
             if reference.kind is not ArtifactKind.CORPUS:
                 return reports.read(home.store(), reference)
-    return measure(documents_of(home, [name], text_field), (), view, name)
+    return measure(documents_of(home, [name], text_field), (), view, name, tools)
 
 
 def documents_of(home: Home, names: Sequence[str], text_field: str) -> Iterator[Document]:
@@ -51,7 +52,7 @@ def _documents(home: Home, name: str, text_field: str) -> Iterator[Document]:
     return read_documents(name, text_field=text_field)
 
 
-def measure(documents: Iterator[Document], metrics: Sequence[str], view: View, label: str) -> Side:
+def measure(documents: Iterator[Document], metrics: Sequence[str], view: View, label: str, tools: Tools) -> Side:
     """Measure documents in this process, with progress on stderr."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Bar(*columns, console=notes, transient=True) as bar:
@@ -61,5 +62,5 @@ def measure(documents: Iterator[Document], metrics: Sequence[str], view: View, l
             total = f" of {progress.total:,}" if progress.total else ""
             bar.update(task, description=f"{label}: {progress.stage}, {progress.done:,}{total} {progress.unit}")
 
-        report, prints = analyze(documents, view=view, metrics=metrics, on_progress=show)
+        report, prints = analyze(documents, view=view, metrics=metrics, tools=tools, on_progress=show)
     return side_of(report, prints)

@@ -22,6 +22,7 @@ GOOGLE_FILES = (
     "api/field_behavior.proto",
     "api/http.proto",
     "api/launch_stage.proto",
+    "rpc/error_details.proto",
     "rpc/status.proto",
     "longrunning/operations_proto.proto",
 )

@@ -44,3 +44,13 @@ def program() -> Callable[[str], str]:
         return found
 
     return find
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """The folder where the packages of examples/node are installed; without them: as for a missing program."""
+    folder = ROOT / ".venv/node/node_modules"
+    if not (folder / "@grpc/grpc-js").is_dir() or not (folder / "@grpc/proto-loader").is_dir():
+        message = "@grpc/grpc-js and @grpc/proto-loader are not installed in .venv/node"
+        pytest.fail(message) if IN_CI else pytest.skip(message)
+    return folder

@@ -9,6 +9,7 @@ from ouroscope.client.analyzer import AnalyzerClient
 from ouroscope.client.coordinator import CoordinatorClient
 from ouroscope.client.generator import GeneratorClient
 from ouroscope.client.long_work import OnProgress, Patience
+from ouroscope.client.sync import SyncAnalyzer
 from ouroscope.client.trainer import TrainerClient
 from ouroscope.rpc.channel import open_channel
 
@@ -18,6 +19,7 @@ __all__ = [
     "GeneratorClient",
     "OnProgress",
     "Patience",
+    "SyncAnalyzer",
     "TrainerClient",
     "open_channel",
 ]

@@ -1,20 +1,30 @@
-"""Client of the analyzer."""
+"""Client of the analyzer.
+
+>>> from ouroscope.client import AnalyzerClient
+>>> async def types(documents):
+...     async with AnalyzerClient.connect("127.0.0.1:50053") as analyzer:
+...         return await analyzer.analyze(documents, metrics=["types"])
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
-from typing import Any
+from contextlib import asynccontextmanager
+from typing import Any, Self
 
 import grpc.aio
 
 from ouroscope.client.batches import batches
 from ouroscope.client.calls import call, pages, send_all, stream
+from ouroscope.client.fields import read_mask
 from ouroscope.client.long_work import LongCalls, OnProgress, Patience
-from ouroscope.errors import InvalidRequest
+from ouroscope.errors import CapabilityMissing, InvalidRequest
 from ouroscope.records.analysis import AnalyzeCorpus, BaselineInfo, Compare, Comparison, MetricInfo, Report
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import Document, View
 from ouroscope.records.predictions import NextToken, ScoredText
+from ouroscope.rpc.channel import open_channel
 from ouroscope.v1 import analyzer_pb2, analyzer_pb2_grpc, document_pb2
 from ouroscope.wire import from_proto, many_from_proto, to_proto
 
@@ -27,6 +37,13 @@ class AnalyzerClient:
         self._stub = analyzer_pb2_grpc.AnalyzerServiceStub(channel)
         self._long = LongCalls(channel, self._patience)
 
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, address: str, patience: Patience | None = None) -> AsyncIterator[Self]:
+        """Open a channel to `host:port`, use it in `async with`, and close it at the end."""
+        async with open_channel(address) as channel:
+            yield cls(channel, patience)
+
     async def analyze(
         self,
         documents: Iterable[Document] | AsyncIterable[Document],
@@ -34,11 +51,21 @@ class AnalyzerClient:
         view: View = View.WHOLE,
         metrics: Sequence[str] = (),
         drawn_concepts: int = 0,
+        fields: Sequence[str] = (),
     ) -> Report:
-        """Measure documents that the analyzer does not have; they are sent in batches and not kept there."""
+        """Measure documents that the analyzer does not have; they are sent in batches and not kept there.
+
+        Args:
+            documents: what to measure; read once, as fast as the analyzer measures.
+            view: which part of each document is looked at.
+            metrics: ids of the metrics wanted; none means all. What nobody asks for is not computed.
+            drawn_concepts: concepts in the drawing of the network; 0 draws none.
+            fields: fields of the report wanted, for example `rungs.metrics.value`; none means all. The others have
+                their defaults; the published report has all.
+        """
 
         async def messages() -> AsyncGenerator[Any]:
-            yield analyzer_pb2.AnalyzeRequest(options=_options(view, metrics, drawn_concepts))
+            yield analyzer_pb2.AnalyzeRequest(options=_options(view, metrics, drawn_concepts, fields))
             async for batch in batches(documents):
                 yield analyzer_pb2.AnalyzeRequest(documents=batch)
 
@@ -50,11 +77,12 @@ class AnalyzerClient:
         texts: Iterable[ScoredText] | AsyncIterable[ScoredText] = (),
         *,
         metrics: Sequence[str] = (),
+        fields: Sequence[str] = (),
     ) -> Report:
-        """Measure what a model expects, from records that the analyzer does not have."""
+        """Measure what a model expects, from records that the analyzer does not have; `fields` as in `analyze`."""
 
         async def messages() -> AsyncGenerator[Any]:
-            yield analyzer_pb2.AnalyzePredictionsRequest(options=_options(View.WHOLE, metrics, 0))
+            yield analyzer_pb2.AnalyzePredictionsRequest(options=_options(View.WHOLE, metrics, 0, fields))
             async for batch in batches(next_tokens):
                 yield analyzer_pb2.AnalyzePredictionsRequest(next_tokens=batch)
             async for batch in batches(texts):
@@ -66,9 +94,14 @@ class AnalyzerClient:
         """Measure a stored corpus, stored predictions, or both."""
         return await self._long.finish(self._stub.AnalyzeCorpus, to_proto(request), Report, on_progress)
 
-    async def compare(self, request: Compare) -> Comparison:
-        """Compare a report with a baseline; a history turns it into a verdict on a sequence."""
-        return from_proto(Comparison, await call(self._stub.Compare, to_proto(request), self._patience.stream))
+    async def compare(self, request: Compare, *, fields: Sequence[str] = ()) -> Comparison:
+        """Compare a report with a baseline; a history turns it into a verdict on a sequence.
+
+        `fields` are those wanted of the comparison, for example `families.effect`; none means all.
+        """
+        message = to_proto(request)
+        message.read_mask.CopyFrom(read_mask(Comparison, fields))
+        return from_proto(Comparison, await call(self._stub.Compare, message, self._patience.stream))
 
     async def create_baseline(self, baseline_id: str, report: ArtifactRef) -> BaselineInfo:
         """Freeze a report as `baselines/{baseline_id}`."""
@@ -98,14 +131,14 @@ class AnalyzerClient:
         network_format: str = "node_link_json",
         concepts: int = 0,
     ) -> bytes:
-        """Return the semantic network of a stored corpus as a file: `node_link_json` or `graphml`.
+        """Return the semantic network of a stored corpus as a file: `node_link_json`, `graphml` or `svg`.
 
         `concepts` keeps the strongest only; 0 keeps all.
         """
         formats = analyzer_pb2.NetworkFormat
         name = f"NETWORK_FORMAT_{network_format.upper()}"
         if name not in formats.keys():  # noqa: SIM118  # an enum wrapper, not a mapping
-            raise InvalidRequest(f"{network_format!r} is not a network format; use node_link_json or graphml")
+            raise InvalidRequest(f"{network_format!r} is not a network format; use node_link_json, graphml or svg")
         request = analyzer_pb2.ExportNetworkRequest(
             corpus=to_proto(corpus),
             view=_view(view),
@@ -116,14 +149,38 @@ class AnalyzerClient:
         pieces = stream(self._stub.ExportNetwork, request, self._patience.stream)
         return b"".join([piece.content async for piece in pieces])
 
+    async def network(
+        self, corpus: ArtifactRef, *, view: View = View.WHOLE, construction: str = "cooccurrence", concepts: int = 0
+    ) -> Any:
+        """Return the semantic network of a stored corpus as a `networkx.Graph`, weights as `weight` on its edges.
+
+        Raises:
+            CapabilityMissing: networkx is not installed.
+        """
+        networkx = _networkx()
+        content = await self.export_network(corpus, view=view, construction=construction, concepts=concepts)
+        return networkx.node_link_graph(json.loads(content), edges="edges")
+
     async def list_metrics(self) -> tuple[MetricInfo, ...]:
         """Return every metric that this analyzer can measure."""
         answer = await call(self._stub.ListMetrics, analyzer_pb2.ListMetricsRequest(), self._patience.call)
         return many_from_proto(MetricInfo, answer.metrics)
 
 
-def _options(view: View, metrics: Sequence[str], drawn_concepts: int) -> analyzer_pb2.AnalysisOptions:
-    return analyzer_pb2.AnalysisOptions(view=_view(view), metrics=metrics, drawn_concepts=drawn_concepts)
+def _options(
+    view: View, metrics: Sequence[str], drawn_concepts: int, fields: Sequence[str]
+) -> analyzer_pb2.AnalysisOptions:
+    return analyzer_pb2.AnalysisOptions(
+        view=_view(view), metrics=metrics, drawn_concepts=drawn_concepts, read_mask=read_mask(Report, fields)
+    )
+
+
+def _networkx() -> Any:
+    try:
+        import networkx
+    except ModuleNotFoundError as error:
+        raise CapabilityMissing("a network as a graph needs networkx: pip install networkx") from error
+    return networkx
 
 
 def _view(view: View) -> document_pb2.View.ValueType:

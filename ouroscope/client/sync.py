@@ -13,6 +13,7 @@ from ouroscope.client.long_work import OnProgress, Patience
 from ouroscope.records.analysis import AnalyzeCorpus, BaselineInfo, Compare, Comparison, MetricInfo, Report
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import Document, View
+from ouroscope.records.predictions import NextToken, ScoredText
 from ouroscope.rpc.channel import open_channel
 
 T = TypeVar("T")
@@ -52,17 +53,31 @@ class SyncAnalyzer:
         view: View = View.WHOLE,
         metrics: Sequence[str] = (),
         drawn_concepts: int = 0,
+        fields: Sequence[str] = (),
     ) -> Report:
-        """Measure documents that the analyzer does not have."""
-        return self._run(self._client.analyze(documents, view=view, metrics=metrics, drawn_concepts=drawn_concepts))
+        """Measure documents that the analyzer does not have; see `AnalyzerClient.analyze`."""
+        return self._run(
+            self._client.analyze(documents, view=view, metrics=metrics, drawn_concepts=drawn_concepts, fields=fields)
+        )
+
+    def analyze_predictions(
+        self,
+        next_tokens: Iterable[NextToken] = (),
+        texts: Iterable[ScoredText] = (),
+        *,
+        metrics: Sequence[str] = (),
+        fields: Sequence[str] = (),
+    ) -> Report:
+        """Measure what a model expects, from records that the analyzer does not have."""
+        return self._run(self._client.analyze_predictions(next_tokens, texts, metrics=metrics, fields=fields))
 
     def analyze_corpus(self, request: AnalyzeCorpus, on_progress: OnProgress | None = None) -> Report:
         """Measure what lies in the store; `on_progress` is called in the thread of the client."""
         return self._run(self._client.analyze_corpus(request, on_progress))
 
-    def compare(self, request: Compare) -> Comparison:
+    def compare(self, request: Compare, *, fields: Sequence[str] = ()) -> Comparison:
         """Compare a report with a baseline."""
-        return self._run(self._client.compare(request))
+        return self._run(self._client.compare(request, fields=fields))
 
     def create_baseline(self, baseline_id: str, report: ArtifactRef) -> BaselineInfo:
         """Freeze a report as `baselines/{baseline_id}`."""
@@ -71,6 +86,40 @@ class SyncAnalyzer:
     def get_baseline(self, name: str) -> BaselineInfo:
         """Return the baseline of that full name."""
         return self._run(self._client.get_baseline(name))
+
+    def list_baselines(self) -> tuple[BaselineInfo, ...]:
+        """Return all baselines in order of name."""
+
+        async def collect() -> tuple[BaselineInfo, ...]:
+            return tuple([baseline async for baseline in self._client.list_baselines()])
+
+        return self._run(collect())
+
+    def delete_baseline(self, name: str) -> None:
+        """Remove a baseline; its name becomes free."""
+        self._run(self._client.delete_baseline(name))
+
+    def export_network(
+        self,
+        corpus: ArtifactRef,
+        *,
+        view: View = View.WHOLE,
+        construction: str = "cooccurrence",
+        network_format: str = "node_link_json",
+        concepts: int = 0,
+    ) -> bytes:
+        """Return the semantic network of a stored corpus as a file: `node_link_json`, `graphml` or `svg`."""
+        return self._run(
+            self._client.export_network(
+                corpus, view=view, construction=construction, network_format=network_format, concepts=concepts
+            )
+        )
+
+    def network(
+        self, corpus: ArtifactRef, *, view: View = View.WHOLE, construction: str = "cooccurrence", concepts: int = 0
+    ) -> Any:
+        """Return the semantic network of a stored corpus as a `networkx.Graph`."""
+        return self._run(self._client.network(corpus, view=view, construction=construction, concepts=concepts))
 
     def list_metrics(self) -> tuple[MetricInfo, ...]:
         """Return every metric that this analyzer can measure."""

@@ -30,6 +30,13 @@ def model_directory(name: str) -> Path:
     return next(root / name for root in _roots("models") if (root / name / "tokenizer.json").is_file())
 
 
+def pipeline_directory(name: str) -> Path | None:
+    """Return the folder of the spaCy pipeline that ships as `name`, or None if there is none."""
+    if not name.replace("_", "").isalnum() or len(name) > 100:
+        return None
+    return next((root / name for root in _roots("models") if (root / name / "config.cfg").is_file()), None)
+
+
 def experiment_path(name: str) -> Path | None:
     """Return the run specification that ships as `name`, for example `quickstart`, or None if there is none."""
     if not name.replace("-", "").isalnum():

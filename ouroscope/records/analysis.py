@@ -63,6 +63,8 @@ class MetricInfo:
     """Whether it votes for its family."""
     summary: str = ""
     """First line of its data sheet."""
+    definition: int = 1
+    """Number of its definition; values of two definitions are not compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,8 @@ class MetricValue:
     replicates: tuple[float, ...] = ()
     """Delete-one-group jackknife replicates, in the order of the groups; empty where no interval is known."""
     undefined_because: str | None = None
+    definition: int = 1
+    """Number of the definition that it was measured with."""
 
     def __post_init__(self) -> None:
         problems = Problems(f"value of {self.id}")
@@ -135,6 +139,15 @@ class NetworkDrawing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A part of a whole."""
+
+    label: str
+    value: float
+    """In [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
     """A metric that was not measured, and why."""
 
@@ -163,6 +176,12 @@ class Report:
     """How often the most probable next token had which probability."""
     drawing: NetworkDrawing | None = None
     left_out: tuple[LeftOut, ...] = ()
+    parser: str = ""
+    """Name, version and digest of the pipeline that parsed the text; empty where nothing was parsed."""
+    encoder: str = ""
+    """Name and digest of the model that embedded the documents; empty where nothing was embedded."""
+    part_of_speech_shares: tuple[Share, ...] = ()
+    """Share of each universal part of speech among the tokens of the largest rung; empty without a parser."""
 
     @property
     def metrics(self) -> tuple[MetricValue, ...]:

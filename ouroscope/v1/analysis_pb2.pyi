@@ -177,6 +177,7 @@ class MetricInfo(_message.Message):
     DIRECTION_FIELD_NUMBER: _builtins.int
     HEADLINE_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    DEFINITION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Stable id in snake case."""
     family: Global___Family.ValueType
@@ -189,6 +190,8 @@ class MetricInfo(_message.Message):
     """Whether it votes for its family."""
     summary: _builtins.str
     """First line of its data sheet."""
+    definition: _builtins.int
+    """Number of its definition, 1 or more; values of two definitions are not compared; default 1."""
     def __init__(
         self,
         *,
@@ -198,12 +201,15 @@ class MetricInfo(_message.Message):
         direction: Global___Direction.ValueType = ...,
         headline: _builtins.bool = ...,
         summary: _builtins.str = ...,
+        definition: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_definition", b"_definition", "definition", b"definition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["direction", b"direction", "family", b"family", "headline", b"headline", "id", b"id", "summary", b"summary", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_definition", b"_definition", "definition", b"definition", "direction", b"direction", "family", b"family", "headline", b"headline", "id", b"id", "summary", b"summary", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__definition: _TypeAlias = _typing.Literal["definition"]  # noqa: Y015
+    _WhichOneofArgType__definition: _TypeAlias = _typing.Literal["_definition", b"_definition"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__definition) -> _WhichOneofReturnType__definition | None: ...
 
 Global___MetricInfo: _TypeAlias = MetricInfo  # noqa: Y015
 
@@ -219,6 +225,7 @@ class MetricValue(_message.Message):
     UPPER_FIELD_NUMBER: _builtins.int
     REPLICATES_FIELD_NUMBER: _builtins.int
     UNDEFINED_BECAUSE_FIELD_NUMBER: _builtins.int
+    DEFINITION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the metric."""
     value: _builtins.float
@@ -229,6 +236,8 @@ class MetricValue(_message.Message):
     """Upper end of the 95 % interval; absent where no interval is known."""
     undefined_because: _builtins.str
     """Why there is no value; present exactly where value is absent."""
+    definition: _builtins.int
+    """Number of the definition that it was measured with, 1 or more; default 1."""
     @_builtins.property
     def replicates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Delete-one-group jackknife replicates in the order of the 20 groups; empty where no interval is known."""
@@ -242,11 +251,14 @@ class MetricValue(_message.Message):
         upper: _builtins.float | None = ...,
         replicates: _abc.Iterable[_builtins.float] | None = ...,
         undefined_because: _builtins.str | None = ...,
+        definition: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_lower", b"_lower", "_undefined_because", b"_undefined_because", "_upper", b"_upper", "_value", b"_value", "lower", b"lower", "undefined_because", b"undefined_because", "upper", b"upper", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_definition", b"_definition", "_lower", b"_lower", "_undefined_because", b"_undefined_because", "_upper", b"_upper", "_value", b"_value", "definition", b"definition", "lower", b"lower", "undefined_because", b"undefined_because", "upper", b"upper", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lower", b"_lower", "_undefined_because", b"_undefined_because", "_upper", b"_upper", "_value", b"_value", "id", b"id", "lower", b"lower", "replicates", b"replicates", "undefined_because", b"undefined_because", "upper", b"upper", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_definition", b"_definition", "_lower", b"_lower", "_undefined_because", b"_undefined_because", "_upper", b"_upper", "_value", b"_value", "definition", b"definition", "id", b"id", "lower", b"lower", "replicates", b"replicates", "undefined_because", b"undefined_because", "upper", b"upper", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__definition: _TypeAlias = _typing.Literal["definition"]  # noqa: Y015
+    _WhichOneofArgType__definition: _TypeAlias = _typing.Literal["_definition", b"_definition"]  # noqa: Y015
     _WhichOneofReturnType__lower: _TypeAlias = _typing.Literal["lower"]  # noqa: Y015
     _WhichOneofArgType__lower: _TypeAlias = _typing.Literal["_lower", b"_lower"]  # noqa: Y015
     _WhichOneofReturnType__undefined_because: _TypeAlias = _typing.Literal["undefined_because"]  # noqa: Y015
@@ -255,6 +267,8 @@ class MetricValue(_message.Message):
     _WhichOneofArgType__upper: _TypeAlias = _typing.Literal["_upper", b"_upper"]  # noqa: Y015
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__definition) -> _WhichOneofReturnType__definition | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lower) -> _WhichOneofReturnType__lower | None: ...
     @_typing.overload
@@ -449,6 +463,32 @@ class LeftOut(_message.Message):
 Global___LeftOut: _TypeAlias = LeftOut  # noqa: Y015
 
 @_typing.final
+class Share(_message.Message):
+    """A part of a whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """What the part is."""
+    value: _builtins.float
+    """Its share, in [0, 1]."""
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        value: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Share: _TypeAlias = Share  # noqa: Y015
+
+@_typing.final
 class Report(_message.Message):
     """Everything measured of one corpus, one model, or both."""
 
@@ -466,6 +506,9 @@ class Report(_message.Message):
     TOP1_HISTOGRAM_FIELD_NUMBER: _builtins.int
     DRAWING_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
+    PARSER_FIELD_NUMBER: _builtins.int
+    ENCODER_FIELD_NUMBER: _builtins.int
+    PART_OF_SPEECH_SHARES_FIELD_NUMBER: _builtins.int
     analyzer_version: _builtins.str
     """Version of the analyzer; values of different definitions are not compared."""
     view: _document_pb2.View.ValueType
@@ -478,6 +521,10 @@ class Report(_message.Message):
     """Independent clusters of the corpus, 0 or more."""
     prompts: _builtins.int
     """Next-token records behind the model metrics, 0 or more."""
+    parser: _builtins.str
+    """Name, version and digest of the pipeline that parsed the text; empty where nothing was parsed."""
+    encoder: _builtins.str
+    """Name and digest of the model that embedded the documents; empty where nothing was embedded."""
     @_builtins.property
     def report(self) -> _artifact_pb2.ArtifactRef:
         """Where it is stored; absent for a report that was not published."""
@@ -502,6 +549,10 @@ class Report(_message.Message):
     def left_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeftOut]:
         """What was not measured and why."""
 
+    @_builtins.property
+    def part_of_speech_shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___Share]:
+        """Share of each universal part of speech among the tokens of the largest rung; empty without a parser."""
+
     def __init__(
         self,
         *,
@@ -517,10 +568,13 @@ class Report(_message.Message):
         top1_histogram: Global___Histogram | None = ...,
         drawing: Global___NetworkDrawing | None = ...,
         left_out: _abc.Iterable[Global___LeftOut] | None = ...,
+        parser: _builtins.str = ...,
+        encoder: _builtins.str = ...,
+        part_of_speech_shares: _abc.Iterable[Global___Share] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["drawing", b"drawing", "report", b"report", "top1_histogram", b"top1_histogram"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["analyzer_version", b"analyzer_version", "clusters", b"clusters", "documents", b"documents", "drawing", b"drawing", "left_out", b"left_out", "model_metrics", b"model_metrics", "prompts", b"prompts", "report", b"report", "rungs", b"rungs", "tokens", b"tokens", "top1_histogram", b"top1_histogram", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analyzer_version", b"analyzer_version", "clusters", b"clusters", "documents", b"documents", "drawing", b"drawing", "encoder", b"encoder", "left_out", b"left_out", "model_metrics", b"model_metrics", "parser", b"parser", "part_of_speech_shares", b"part_of_speech_shares", "prompts", b"prompts", "report", b"report", "rungs", b"rungs", "tokens", b"tokens", "top1_histogram", b"top1_histogram", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,6 +5,7 @@ The analyzer: metrics, baselines, comparison, verdict. No model, no GPU."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -35,6 +36,8 @@ class _NetworkFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Network
     """Node-link JSON, as networkx reads it."""
     NETWORK_FORMAT_GRAPHML: _NetworkFormat.ValueType  # 2
     """GraphML."""
+    NETWORK_FORMAT_SVG: _NetworkFormat.ValueType  # 3
+    """SVG: a picture of the most central concepts."""
 
 class NetworkFormat(_NetworkFormat, metaclass=_NetworkFormatEnumTypeWrapper):
     """How a network is written."""
@@ -45,6 +48,8 @@ NETWORK_FORMAT_NODE_LINK_JSON: NetworkFormat.ValueType  # 1
 """Node-link JSON, as networkx reads it."""
 NETWORK_FORMAT_GRAPHML: NetworkFormat.ValueType  # 2
 """GraphML."""
+NETWORK_FORMAT_SVG: NetworkFormat.ValueType  # 3
+"""SVG: a picture of the most central concepts."""
 Global___NetworkFormat: _TypeAlias = NetworkFormat  # noqa: Y015
 
 @_typing.final
@@ -56,6 +61,7 @@ class AnalysisOptions(_message.Message):
     VIEW_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     DRAWN_CONCEPTS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
     view: _document_pb2.View.ValueType
     """Which part of each document is looked at."""
     drawn_concepts: _builtins.int
@@ -64,16 +70,23 @@ class AnalysisOptions(_message.Message):
     def metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the metrics wanted; empty means all. What nobody asks for is not computed."""
 
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """Fields of the Report that the answer has, for example `rungs.metrics.value`; a path goes through repeated fields.
+        Empty means all. It changes what is sent, never what is measured and published: `metrics` does that.
+        """
+
     def __init__(
         self,
         *,
         view: _document_pb2.View.ValueType = ...,
         metrics: _abc.Iterable[_builtins.str] | None = ...,
         drawn_concepts: _builtins.int = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drawn_concepts", b"drawn_concepts", "metrics", b"metrics", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drawn_concepts", b"drawn_concepts", "metrics", b"metrics", "read_mask", b"read_mask", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -209,6 +222,7 @@ class CompareRequest(_message.Message):
     CANDIDATE_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def baseline(self) -> _artifact_pb2.ArtifactRef:
         """A report or a frozen baseline."""
@@ -225,6 +239,12 @@ class CompareRequest(_message.Message):
     def history(self) -> _containers.RepeatedCompositeFieldContainer[_analysis_pb2.PastEffects]:
         """Earlier generations of the same sequence in rising order, without the candidate."""
 
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """Fields of the Comparison that the answer has, for example `families.effect`; a path goes through repeated fields.
+        Empty means all.
+        """
+
     def __init__(
         self,
         *,
@@ -232,10 +252,11 @@ class CompareRequest(_message.Message):
         candidate: _artifact_pb2.ArtifactRef | None = ...,
         policy: _analysis_pb2.Policy | None = ...,
         history: _abc.Iterable[_analysis_pb2.PastEffects] | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "candidate", b"candidate", "policy", b"policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "candidate", b"candidate", "policy", b"policy", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "candidate", b"candidate", "history", b"history", "policy", b"policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "candidate", b"candidate", "history", b"history", "policy", b"policy", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 ARROWS = {Direction.RISING: "rises", Direction.FALLING: "falls", Direction.NONE: ""}
 
+PARSER_HELP = "spaCy pipeline for lemmas and trees: an installed package, a folder, or none."
+PROCESSES_HELP = "Processes that parse; 1 is this one."
+
 
 @command
 def analyze(
@@ -27,6 +31,8 @@ def analyze(
     metrics: list[str] = typer.Option([], "--metric", "-m", help="Only this metric; may be given several times."),
     text_field: str = typer.Option("text", help="Field of the text in .jsonl, .csv and .parquet."),
     continuation: bool = typer.Option(False, help="Look only at what follows each document's real prefix."),
+    parser: str = typer.Option("en_ouro_sm", help=PARSER_HELP),
+    processes: int = typer.Option(1, min=1, help=PROCESSES_HELP),
     save: str = typer.Option("", metavar="NAME", help="Keep the numbers as baselines/NAME, without the text."),
     json_: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> None:
@@ -36,10 +42,12 @@ def analyze(
     95 % interval. Documents with the same `group` (an article, an author) count as one observation.
     """
     from ouroscope_app.measure import documents_of, measure
+    from services.analyzer.tools import open_tools
 
     home = Home.find(os.environ)
     view = View.CONTINUATION if continuation else View.WHOLE
-    side = measure(documents_of(home, files, text_field), metrics, view, ", ".join(files))
+    with closing(open_tools(parser, processes)) as tools:
+        side = measure(documents_of(home, files, text_field), metrics, view, ", ".join(files), tools)
     if save:
         side = _save(home.prepare(), save, side)
     if json_:
@@ -67,6 +75,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "tokens": report.tokens,
         "clusters": report.clusters,
         "budget": report.rungs[-1].budget if report.rungs else 0,
+        "parser": report.parser,
         "left_out": {left.id: left.reason for left in report.left_out},
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from typing import Any
 
 import typer
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from ouroscope.records.analysis import Comparison, FamilyEffect, MetricEffect
 from ouroscope.records.documents import View
-from ouroscope_app.commands.analyze import number
+from ouroscope_app.commands.analyze import PARSER_HELP, PROCESSES_HELP, number
 from ouroscope_app.home import Home
 from ouroscope_app.output import answers, command, print_json
 from ouroscope_app.watch import STYLE
@@ -25,6 +26,8 @@ def compare(
     candidate: str = typer.Argument(help="Text to judge, named in the same ways."),
     text_field: str = typer.Option("text", help="Field of the text in .jsonl, .csv and .parquet."),
     continuation: bool = typer.Option(False, help="Look only at what follows each document's real prefix."),
+    parser: str = typer.Option("en_ouro_sm", help=PARSER_HELP),
+    processes: int = typer.Option(1, min=1, help=PROCESSES_HELP),
     json_: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> None:
     """Say how far a text has moved from a baseline: STABLE, WARNING, COLLAPSE or INSUFFICIENT_DATA, and why.
@@ -36,10 +39,12 @@ def compare(
     from ouroscope_app.measure import side_named
     from services.analyzer.comparison import compare as judge
     from services.analyzer.spread import shipped_spread
+    from services.analyzer.tools import open_tools
 
     home = Home.find(os.environ)
     view = View.CONTINUATION if continuation else View.WHOLE
-    sides = [side_named(home, name, text_field, view) for name in (baseline, candidate)]
+    with closing(open_tools(parser, processes)) as tools:
+        sides = [side_named(home, name, text_field, view, tools) for name in (baseline, candidate)]
     comparison = judge(sides[0], sides[1], spread=shipped_spread(), policy=Policy())
     if json_:
         print_json(as_json(comparison))

@@ -197,9 +197,10 @@ def _digests(point: Point) -> tuple[str, ...]:
 
 def versions(view: RunView) -> list[Fact]:
     """Return what computed this, and how long each stage took."""
-    analyzers = sorted({point.report.analyzer_version for point in view.points if point.report})
+    reports = [point.report for point in view.points if point.report]
     facts = [Fact(name, version) for name, version in view.versions.items()]
-    facts += [Fact("metric definitions", ", ".join(analyzers))] if analyzers else []
+    facts += _told("analyzer", {report.analyzer_version for report in reports})
+    facts += _told("parser", {report.parser for report in reports if report.parser})
     seconds: dict[str, list[float]] = {}
     for point in view.points:
         for stage in point.generation.stages:
@@ -208,3 +209,7 @@ def versions(view: RunView) -> list[Fact]:
         Fact(stage.replace("_", " "), f"{sum(times):,.1f} s in all, {fmean(times):.1f} s per generation")
         for stage, times in seconds.items()
     ]
+
+
+def _told(name: str, values: set[str]) -> list[Fact]:
+    return [Fact(name, ", ".join(sorted(values)))] if values else []

@@ -10,7 +10,34 @@ from ouroscope.records.runs import ArmSpec, PromptSelection, RunSpec, RunState, 
 from ouroscope.records.training import Method
 from ouroscope_app.report.view import RunView
 
+NETWORK_NAMES = {
+    "nodes": "Concepts",
+    "edges": "Relations between concepts",
+    "edge_weight_entropy": "Entropy of relation weights",
+    "degree_entropy": "Entropy of degrees",
+    "hub_share": "Share of the hubs",
+    "density": "Density of the network",
+    "mean_degree": "Mean degree",
+    "degree_gini": "Gini of degrees",
+    "giant_share": "Share of the largest component",
+    "path_length": "Path length",
+    "core_depth": "Depth of the core",
+    "small_world": "Small-worldness",
+    "node_overlap": "Concepts in common",
+    "edge_overlap": "Relations in common",
+    "central_overlap": "Central concepts in common",
+}
+"""Measures of a network, whatever its construction."""
+
+CONSTRUCTIONS = {"cooccurrence_": "words close by", "syntactic_": "sentence trees"}
+"""Prefixes of their ids, and what relates two concepts there."""
+
 NAMES = {
+    **{
+        f"{prefix}{measure}": f"{name} ({related})"
+        for prefix, related in CONSTRUCTIONS.items()
+        for measure, name in NETWORK_NAMES.items()
+    },
     "types": "Different words",
     "type_token_ratio": "Type-token ratio",
     "mattr": "Variety in a window (MATTR)",
@@ -31,21 +58,16 @@ NAMES = {
     "compression_ratio": "Compression ratio",
     "expectation_adjusted_distinct": "Length-adjusted distinct words",
     "entropy_rate": "Entropy rate",
-    "cooccurrence_nodes": "Concepts",
-    "cooccurrence_edges": "Relations between concepts",
-    "cooccurrence_edge_weight_entropy": "Entropy of relation weights",
-    "cooccurrence_degree_entropy": "Entropy of degrees",
-    "cooccurrence_hub_share": "Share of the hubs",
-    "cooccurrence_density": "Density of the network",
-    "cooccurrence_mean_degree": "Mean degree",
-    "cooccurrence_degree_gini": "Gini of degrees",
-    "cooccurrence_giant_share": "Share of the largest component",
-    "cooccurrence_path_length": "Path length",
-    "cooccurrence_core_depth": "Depth of the core",
-    "cooccurrence_small_world": "Small-worldness",
-    "cooccurrence_node_overlap": "Concepts in common",
-    "cooccurrence_edge_overlap": "Relations in common",
-    "cooccurrence_central_overlap": "Central concepts in common",
+    "self_bleu_4": "Overlap with the other texts (self-BLEU)",
+    "near_duplicate_share": "Texts with a near copy",
+    "levenshtein_diversity": "Edits from one text to the next",
+    "tfidf_mean": "Mean tf-idf weight",
+    "pos_divergence": "Other parts of speech than the baseline",
+    "dependency_depth": "Depth of sentences",
+    "dependency_depth_variance": "Variance of the depth of sentences",
+    "dependency_distance": "Distance from word to head",
+    "dependency_distance_variance": "Variance of the distance from word to head",
+    "syntactic_diversity": "Variety of sentence structures",
     "vocabulary_coverage": "Vocabulary that is still used",
     "tail_coverage": "Rare words that are still used",
     "novel_token_share": "Words the baseline never saw",
@@ -112,8 +134,15 @@ _DIRECTIONS = {
 
 def metric_name(metric: str) -> str:
     """Return what a person calls a metric."""
-    plain = metric.removeprefix("cooccurrence_").replace("_", " ")
-    return NAMES.get(metric, plain[:1].upper() + plain[1:])
+    for prefix, related in CONSTRUCTIONS.items():
+        if metric.startswith(prefix) and metric not in NAMES:
+            return f"{_plain(metric.removeprefix(prefix))} ({related})"
+    return NAMES.get(metric, _plain(metric))
+
+
+def _plain(metric: str) -> str:
+    spoken = metric.replace("_", " ")
+    return spoken[:1].upper() + spoken[1:]
 
 
 def metric_note(info: MetricInfo) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from pathlib import Path
@@ -15,9 +16,11 @@ from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.telemetry.http import start_metrics_endpoint
 from ouroscope.telemetry.logs import configure_logs
 from ouroscope.telemetry.service_metrics import ServiceMetrics
+from services.analyzer.parsing.sources import SHIPPED
 from services.analyzer.service import start
 from services.analyzer.settings import PREFIX, AnalyzerSettings
 from services.analyzer.spread import HumanSpread, read_spread
+from services.analyzer.tools import Tools, open_tools
 
 log = structlog.get_logger(__name__)
 
@@ -48,11 +51,20 @@ async def _start(settings: AnalyzerSettings, metrics: ServiceMetrics) -> Running
         settings.address,
         spread=_spread(settings),
         limits=settings.limits,
+        tools=await asyncio.to_thread(_tools, settings),
         workers=settings.workers,
         queue_limit=settings.queue_limit,
         metrics=metrics,
         allow_public=settings.allow_public,
     )
+
+
+def _tools(settings: AnalyzerSettings) -> Tools:
+    tools = open_tools(settings.parser, settings.processes, settings.encoder)
+    # The one that ships is known to work; of another it is told now, not by the first call, that it does not.
+    if tools.parser and settings.parser != SHIPPED:
+        tools.parser.try_out()
+    return tools
 
 
 def _spread(settings: AnalyzerSettings) -> HumanSpread | None:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from ouroscope.errors import InvalidRequest, Undefined
-from ouroscope.records.analysis import Family, LeftOut, MetricValue, NetworkDrawing, Report, Rung
+from ouroscope.records.analysis import Family, LeftOut, MetricValue, NetworkDrawing, Report, Rung, Share
 from ouroscope.records.documents import Document, View
 from ouroscope.records.predictions import NextToken, ScoredText
 from ouroscope.records.progress import Progress
-from services.analyzer.catalogue import ANALYZER_VERSION, Metric, choose
+from services.analyzer.catalogue import ANALYZER_VERSION, NETWORK_NEEDS, Metric, choose, needs_of
+from services.analyzer.embedding.embedded import Embedded, embed
+from services.analyzer.embedding.prints import embedding_print
 from services.analyzer.fingerprint import Fingerprint, fingerprint
 from services.analyzer.jackknife import GROUPS, estimate, interval
 from services.analyzer.measured import MeasuredRung
 from services.analyzer.modelled import ModelSample
 from services.analyzer.network.drawing import drawing
-from services.analyzer.rungs import ladder
+from services.analyzer.network.edges import CONSTRUCTIONS, COOCCURRENCE, SYNTACTIC
+from services.analyzer.parsing.parsed import PARSED, PARTS_OF_SPEECH, Need
+from services.analyzer.rungs import RungSample, ladder
 from services.analyzer.sample import Accumulator, Sample
+from services.analyzer.tools import Tools
+from services.analyzer.trees import Trees
 
 _BATCH = 256
 # Documents or records between two looks at whether to stop.
@@ -70,6 +76,7 @@ def analyze(
     view: View = View.WHOLE,
     metrics: Iterable[str] = (),
     drawn_concepts: int = 0,
+    tools: Tools = Tools(),  # noqa: B008  # frozen
     on_progress: Callable[[Progress], None] = lambda progress: None,
     check: Callable[[], None] = lambda: None,
 ) -> tuple[Report, tuple[Fingerprint, ...]]:
@@ -83,6 +90,7 @@ def analyze(
         view: which part of each document is looked at.
         metrics: ids of the metrics wanted; none means all. What nobody asks for is not computed.
         drawn_concepts: concepts in the drawing of the network, 0 for none.
+        tools: parser and encoder; without them what needs them is left out, and the report says so.
         on_progress: is told how far the work is, every few hundred documents and after each rung.
         check: is called as often; what it raises ends the work.
 
@@ -105,11 +113,15 @@ def analyze(
         known.fold_texts(scored)
     for scored in watch.over(base_texts, "reading", "texts"):
         known.fold_base_texts(scored)
-    return measure(accumulator.finalise(), known, options, watch)
+    return measure(accumulator.finalise(), known, options, tools, watch)
 
 
 def measure(
-    sample: Sample, known: ModelSample, options: Options, watch: Watch | None = None
+    sample: Sample,
+    known: ModelSample,
+    options: Options,
+    tools: Tools = Tools(),  # noqa: B008  # frozen
+    watch: Watch | None = None,
 ) -> tuple[Report, tuple[Fingerprint, ...]]:
     """Return the report of what accumulators hold, and the fingerprint of each rung.
 
@@ -118,10 +130,10 @@ def measure(
     """
     if not sample.documents and known.is_empty():
         raise InvalidRequest("there is nothing to analyse: give at least one document, prompt or scored text")
-    metrics, left_out = choose(options.metrics)
+    metrics, left_out = choose(options.metrics, tools.lacking)
     text = [metric for metric in metrics if metric.family is not Family.MODEL]
     of_model = [metric for metric in metrics if metric.family is Family.MODEL and not known.is_empty()]
-    rungs, prints, drawn = _measure_text(sample, text, options, watch or Watch())
+    found = _measure_text(sample, text, options, tools, watch or Watch())
     report = Report(
         analyzer_version=ANALYZER_VERSION,
         view=options.view,
@@ -129,52 +141,111 @@ def measure(
         tokens=sample.tokens,
         clusters=sample.clusters,
         prompts=len(known.prompts),
-        rungs=rungs,
+        rungs=tuple(found.rungs),
         model_metrics=tuple(value_of(metric, known) for metric in of_model),
         top1_histogram=known.top1_histogram(),
-        drawing=drawn,
+        drawing=found.drawing,
         left_out=left_out + _missing_families(metrics, sample, known),
+        parser=tools.parser.identity if tools.parser and found.made & PARSED else "",
+        encoder=tools.encoder.identity if tools.encoder and Need.EMBEDDING in found.made else "",
+        part_of_speech_shares=found.part_of_speech_shares,
     )
-    return report, prints
+    return report, tuple(found.prints)
 
 
-def _measure_text(
-    sample: Sample, metrics: Sequence[Metric], options: Options, watch: Watch
-) -> tuple[tuple[Rung, ...], tuple[Fingerprint, ...], NetworkDrawing | None]:
-    rungs: list[Rung] = []
-    prints: list[Fingerprint] = []
-    drawn = None
+@dataclass(slots=True)
+class _OfText:
+    """What was measured of text."""
+
+    made: frozenset[Need]
+    """What was made of it beyond words."""
+    rungs: list[Rung] = field(default_factory=list)
+    prints: list[Fingerprint] = field(default_factory=list)
+    drawing: NetworkDrawing | None = None
+    part_of_speech_shares: tuple[Share, ...] = ()
+
+
+def _measure_text(sample: Sample, metrics: Sequence[Metric], options: Options, tools: Tools, watch: Watch) -> _OfText:
     cuts = ladder(sample)
-    networked = any(metric.family is Family.NETWORK for metric in metrics)
+    found = _OfText(needs_of(options.metrics, tools.lacking) if cuts else frozenset())
+    trees = _parse(cuts, found.made & PARSED, tools, watch)
+    embedded = _embed(cuts, found.made, tools, watch)
     for cut in cuts:
-        watch.check()
-        rung = MeasuredRung(cut)
+        rung = MeasuredRung(cut, trees, embedded)
         wanted = [metric for metric in metrics if cut is cuts[-1] or not metric.largest_rung_only]
-        values = tuple(value_of(metric, rung) for metric in wanted)
-        rungs.append(Rung(budget=cut.budget, clusters=cut.clusters, metrics=values))
-        prints.append(fingerprint(cut, rung.network if networked else None))
-        if options.drawn_concepts and cut is cuts[-1]:
-            drawn = drawing(rung.network, cut.lexicon.words, options.drawn_concepts)
-        watch.on_progress(Progress(stage="measuring", done=len(rungs), total=len(cuts), unit="rungs"))
-    return tuple(rungs), tuple(prints), drawn
+        values = tuple(_values(wanted, rung, watch))
+        found.rungs.append(Rung(budget=cut.budget, clusters=cut.clusters, metrics=values))
+        found.prints.append(_fingerprint(rung, options, found.made))
+        watch.on_progress(Progress(stage="measuring", done=len(found.rungs), total=len(cuts), unit="rungs"))
+    if cuts:
+        _show(rung, options, found)
+    return found
+
+
+def _parse(cuts: Sequence[RungSample], needs: frozenset[Need], tools: Tools, watch: Watch) -> Trees | None:
+    """Return the trees of the largest rung, which holds all others; None if nothing needs them."""
+    if not (cuts and needs and tools.parser):
+        return None
+    return Trees(tools.parser.parse(cuts[-1], needs, watch.on_progress, watch.check))
+
+
+def _embed(cuts: Sequence[RungSample], needs: frozenset[Need], tools: Tools, watch: Watch) -> Embedded | None:
+    """Return the vectors of the documents of the largest rung; None if nothing needs them."""
+    if not (cuts and Need.EMBEDDING in needs and tools.encoder):
+        return None
+    return embed(cuts[-1], tools.encoder, watch.on_progress, watch.check)
+
+
+def _fingerprint(rung: MeasuredRung, options: Options, made: frozenset[Need]) -> Fingerprint:
+    """Return the fingerprint of a rung, with the networks that metrics were asked for of, now or in a comparison."""
+    ids = options.metrics
+    asked = [name for name in CONSTRUCTIONS if not ids or any(id.startswith(f"{name}_") for id in ids)]
+    tables = (rung.network(name).table for name in asked if NETWORK_NEEDS[name] <= made)
+    parts_of_speech_PK = rung.trees.parts_of_speech_PK if Need.POS in made else None
+    meanings = embedding_print(rung.vectors[0]) if Need.EMBEDDING in made else None
+    return fingerprint(rung.rung, tables, parts_of_speech_PK, meanings)
+
+
+def _show(rung: MeasuredRung, options: Options, found: _OfText) -> None:
+    """Add what only people look at, from the largest rung."""
+    if options.drawn_concepts:
+        best = SYNTACTIC if NETWORK_NEEDS[SYNTACTIC] <= found.made else COOCCURRENCE
+        found.drawing = drawing(rung.network(best).table, options.drawn_concepts)
+    if Need.POS in found.made:
+        counts = rung.trees.parts_of_speech_PK.sum(axis=1).tolist()
+        total = sum(counts) or 1
+        shares = zip(PARTS_OF_SPEECH, counts, strict=True)
+        found.part_of_speech_shares = tuple(Share(label=part, value=count / total) for part, count in shares)
+
+
+def _values(metrics: Iterable[Metric], rung: MeasuredRung, watch: Watch) -> Iterator[MetricValue]:
+    for metric in metrics:
+        # Before each: at the largest rung some take a second, and who has gone should not be worked for.
+        watch.check()
+        yield value_of(metric, rung)
 
 
 def value_of(metric: Metric, source: MeasuredRung | ModelSample) -> MetricValue:
     """Measure one metric: with an interval where there are replicates, with a reason where there is no value."""
+    blank = MetricValue(id=metric.id, undefined_because="not measured", definition=metric.definition)
     try:
-        replicates = _replicates(metric, source)
+        summaries = list(metric.take(source))
+        replicates = _replicates(metric, summaries)
         if not all(math.isfinite(replicate) for replicate in replicates):
             raise Undefined("the value is not finite")
     except Undefined as reason:
-        return MetricValue(id=metric.id, undefined_because=str(reason))
-    if len(replicates) < GROUPS:
-        return MetricValue(id=metric.id, value=estimate(replicates))
-    theta, lower, upper = interval(replicates)
-    return MetricValue(id=metric.id, value=theta, lower=lower, upper=upper, replicates=tuple(replicates))
+        return replace(blank, undefined_because=str(reason))
+    if len(replicates) == GROUPS:
+        theta, lower, upper = interval(replicates)
+        return replace(
+            blank, undefined_because=None, value=theta, lower=lower, upper=upper, replicates=tuple(replicates)
+        )
+    bounds = metric.bounds(summaries[0]) or (None, None)
+    return replace(blank, undefined_because=None, value=estimate(replicates), lower=bounds[0], upper=bounds[1])
 
 
-def _replicates(metric: Metric, source: Any) -> list[float]:
-    values = [metric.sheet(summary) for summary in metric.take(source)]
+def _replicates(metric: Metric, summaries: Sequence[Any]) -> list[float]:
+    values = [metric.sheet(summary) for summary in summaries]
     if not metric.mean_over_groups or len(values) == 1:
         return values
     return [math.fsum(values[:g] + values[g + 1 :]) / (len(values) - 1) for g in range(len(values))]
@@ -187,6 +258,7 @@ def _missing_families(metrics: Sequence[Metric], sample: Sample, known: ModelSam
         Family.TEXT: "" if len(sample.words_N) else no_words,
         Family.NETWORK: "" if len(sample.words_N) else no_words,
         Family.MODEL: "no next-token records or scored texts were given" if known.is_empty() else "",
+        Family.EMBEDDING: "" if len(sample.words_N) else no_words,
     }
     wanted = [family for family in reasons if any(metric.family is family for metric in metrics)]
     return tuple(LeftOut(id=family.value, reason=reasons[family]) for family in wanted if reasons[family])

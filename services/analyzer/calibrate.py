@@ -2,10 +2,12 @@
 
     python -m services.analyzer.calibrate TABLE                        the libraries of the embedded corpus
     python -m services.analyzer.calibrate TABLE --files A.jsonl ...    a source for each domain in the files
+    python -m services.analyzer.calibrate TABLE --parser NAME          with the pipeline that parses your reports
+    python -m services.analyzer.calibrate TABLE --encoder NAME         with the model that embeds your documents
 
-Every document of a file needs its source in the field `domain`. With --store and --predictions the model metrics are
-calibrated too, from records of text whose `domain` is the source. `OURO_ANALYZER_HUMAN_SPREAD` makes an analyzer use
-the table.
+Every document of a file needs its source in the field `domain`. A table judges what needs a parser, or an encoder, only
+in reports that were made with the same one. With --store and --predictions the model metrics are calibrated too, from
+records of text whose `domain` is the source. `OURO_ANALYZER_HUMAN_SPREAD` makes an analyzer use the table.
 """
 
 from __future__ import annotations
@@ -15,19 +17,24 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ouroscope.canonical import to_plain
 from ouroscope.corpora.docstrings import gather
 from ouroscope.corpora.readers import read_documents
+from ouroscope.embedded import pipeline_directory
 from ouroscope.errors import InvalidRequest, OuroscopeError
 from ouroscope.predictions import read_next_tokens, read_scored_texts
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import Document
 from ouroscope.store import ArtifactStore
 from services.analyzer.calibration import ModelRecords, Provenance, calibrate
+from services.analyzer.parsing.parser import NONE
+from services.analyzer.parsing.sources import SHIPPED
 from services.analyzer.spread import HumanSpread
+from services.analyzer.tools import open_tools
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,6 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--store", help="artifact store that holds the predictions")
     parser.add_argument("--predictions", type=ArtifactRef.parse, help="predictions/<digest>")
     parser.add_argument("--model", default="", help="name of the model that made the predictions")
+    parser.add_argument(
+        "--parser", default=_default_parser(), help="spaCy pipeline by name or folder, or none (default: %(default)s)"
+    )
+    parser.add_argument("--processes", type=int, default=1, help="processes that parse (default: 1)")
+    parser.add_argument("--encoder", default=NONE, help="model for embeddings by folder or id (default: %(default)s)")
     return parser
 
 
@@ -63,7 +75,12 @@ def _measure(options: argparse.Namespace) -> HumanSpread:
     provenance = Provenance(
         date=datetime.now(UTC).date().isoformat(), command=_told(options), versions=versions, model=options.model
     )
-    return calibrate(_by_source(documents), provenance, records=_records(options))
+    with closing(open_tools(options.parser, options.processes, options.encoder)) as tools:
+        return calibrate(_by_source(documents), provenance, records=_records(options), tools=tools)
+
+
+def _default_parser() -> str:
+    return SHIPPED if pipeline_directory(SHIPPED) else NONE
 
 
 def _by_source(documents: Iterable[Document]) -> dict[str, list[Document]]:
@@ -92,6 +109,9 @@ def _told(options: argparse.Namespace) -> str:
     words = ["python -m services.analyzer.calibrate", options.table.name]
     if options.files:
         words += ["--files", *(Path(path).name for path in options.files)]
+    words += ["--parser", Path(options.parser).name]
+    if options.encoder != NONE:
+        words += ["--encoder", Path(options.encoder).name]
     if options.predictions:
         words += ["--store STORE --predictions", str(options.predictions), "--model", options.model]
     return " ".join(words)

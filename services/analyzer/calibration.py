@@ -26,6 +26,7 @@ from services.analyzer.jackknife import GROUPS
 from services.analyzer.sample import LADDER
 from services.analyzer.side import Side, side_of
 from services.analyzer.spread import FEWEST_SOURCES, HumanSource, HumanSpread, RungSpread, Spread
+from services.analyzer.tools import Tools
 
 Values = dict[str, list[float]]
 
@@ -37,6 +38,7 @@ _DIRECTED = [metric for metric in METRICS if metric.direction is not Direction.N
 _OF_TEXT = tuple(metric.id for metric in _DIRECTED if metric.family is not Family.MODEL)
 _COUNTED = ("collapsed_90", "collapsed_99", "collapsed_999")
 _OF_MODELS = tuple(metric.id for metric in _DIRECTED if metric.family is Family.MODEL)
+_DEFINITIONS = {metric.id: metric.definition for metric in METRICS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,7 @@ def calibrate(
     provenance: Provenance,
     *,
     records: Mapping[str, ModelRecords] | None = None,
+    tools: Tools = Tools(),  # noqa: B008  # frozen
 ) -> HumanSpread:
     """Return the mean and the standard deviation of every metric between human sources, at every rung.
 
@@ -75,6 +78,7 @@ def calibrate(
         sources: human text by source, one kind of text throughout.
         provenance: kept with the table.
         records: what one model makes of human text, by source.
+        tools: parser and encoder; without them what needs them has no spread.
 
     Raises:
         InvalidRequest: fewer than five sources reach the smallest rung.
@@ -82,7 +86,7 @@ def calibrate(
     rungs: dict[int, Values] = defaultdict(lambda: defaultdict(list))
     told: list[HumanSource] = []
     for name, documents in sources.items():
-        side = _measure(documents)
+        side = _measure(documents, tools)
         if side.budgets:
             told.append(_source(name, side, provenance))
             _collect(rungs, side)
@@ -96,13 +100,15 @@ def calibrate(
         rungs=tuple(rung for rung in table if rung.metrics),
         model=provenance.model,
         model_metrics=_of_models(records or {}),
+        parser=tools.parser.identity if tools.parser else "",
+        encoder=tools.encoder.identity if tools.encoder else "",
     )
 
 
-def _measure(documents: Iterable[Document]) -> Side:
+def _measure(documents: Iterable[Document], tools: Tools) -> Side:
     # Only the value of the source matters here, not its interval; by single documents more sources fill a rung.
     loose = (replace(document, group=None, prompt_id=None) for document in documents)
-    return side_of(*analyze(loose, metrics=_OF_TEXT))
+    return side_of(*analyze(loose, metrics=_OF_TEXT, tools=tools))
 
 
 def _source(name: str, side: Side, provenance: Provenance) -> HumanSource:
@@ -120,9 +126,15 @@ def _of_models(records: Mapping[str, ModelRecords]) -> tuple[Spread, ...]:
     large = [one for one in records.values() if max(len(one.next_tokens), len(one.texts)) >= FEWEST_RECORDS]
     for one in large:
         report, _ = analyze(None, one.next_tokens, one.texts, one.texts, metrics=_OF_MODELS)
-        _add(values, (value for value in report.model_metrics if len(value.replicates) == GROUPS))
+        _add(values, _of_many_clusters(report.model_metrics))
     fewest = min((len(one.next_tokens) for one in large), default=0)
     return tuple(_seen(spread, fewest) for spread in _spreads(values))
+
+
+def _of_many_clusters(values: Sequence[MetricValue]) -> Iterable[MetricValue]:
+    """Return the values with an interval; a share of few prompts has none, and goes by the other values of prompts."""
+    known = {value.id for value in values if len(value.replicates) == GROUPS}
+    return (one for one in values if one.id in known or (one.id in _COUNTED and "top1_probability" in known))
 
 
 def _seen(spread: Spread, fewest: int) -> Spread:
@@ -139,10 +151,16 @@ def _add(values: Values, measured: Iterable[MetricValue]) -> None:
 
 
 def _spreads(values: Values) -> tuple[Spread, ...]:
-    return tuple(
-        Spread(id=metric, mean=statistics.fmean(found), deviation=statistics.stdev(found), sources=len(found))
-        for metric, found in sorted(values.items())
-        if len(found) >= FEWEST_SOURCES
+    return tuple(_spread(id, found) for id, found in sorted(values.items()) if len(found) >= FEWEST_SOURCES)
+
+
+def _spread(id: str, found: Sequence[float]) -> Spread:
+    return Spread(
+        id=id,
+        mean=statistics.fmean(found),
+        deviation=statistics.stdev(found),
+        sources=len(found),
+        definition=_DEFINITIONS[id],
     )
 
 

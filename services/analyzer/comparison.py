@@ -1,17 +1,20 @@
 """Compares a candidate with a baseline: effects, families, shift guard, verdict. Pure; knows no text and no store.
 
 Everything happens at the largest rung of the ladder that both sides reach (rule 1). Metrics measured on one side only
-are left out. Reports made with other definitions of the metrics are never compared.
+are left out. Reports of different versions of the analyzer are compared in the metrics that kept their definition.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 from ouroscope.errors import FieldProblem, InvalidRequest, Undefined
 from ouroscope.records.analysis import (
     Comparison,
+    Direction,
     Family,
     FamilyEffect,
     MetricEffect,
@@ -19,11 +22,19 @@ from ouroscope.records.analysis import (
     MetricValue,
     PastEffects,
     Policy,
-    Verdict,
 )
 from services.analyzer.catalogue import CATALOGUE
-from services.analyzer.effects import Effect, adjust, by_evidence, family_effect, metric_effect, without_effect
-from services.analyzer.hindrances import Hindrance, other_definitions, silent_families, too_little_text
+from services.analyzer.comparable import check_definitions, check_tools, check_unit
+from services.analyzer.effects import (
+    NO_DIRECTION,
+    Effect,
+    adjust,
+    by_evidence,
+    family_effect,
+    metric_effect,
+    without_effect,
+)
+from services.analyzer.hindrances import silent_families, too_little_text
 from services.analyzer.relative import relative_metrics
 from services.analyzer.shift import not_covered, shift_between
 from services.analyzer.side import Side
@@ -38,6 +49,16 @@ RELATIVE_ALREADY = "it says by itself how the candidate relates to the baseline"
 generations of a model that reads people .44: the human spread is no unit for it."""
 
 _INFO = {info.id: info for info in CATALOGUE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """What the effects of all metrics of one comparison share."""
+
+    baseline: Side
+    candidate: Side
+    spread: HumanSpread
+    policy: Policy
 
 
 def compare(
@@ -61,11 +82,10 @@ def compare(
         InvalidRequest: the history is not in rising order.
     """
     _check(history)
-    if hindrance := other_definitions(baseline.report, candidate.report, spread):
-        return _nothing(hindrance, policy)
     budget = common_budget(baseline, candidate)
     shift = shift_between(baseline, candidate, budget) if budget else None
-    effects = tuple(_effects(baseline, candidate, budget, spread, policy))
+    case = _Case(baseline=baseline, candidate=candidate, spread=spread, policy=policy)
+    effects = tuple(_effects(case, budget))
     shifted = shift is not None and shift.leaves_domain(policy)
     families = _families(effects, policy, silent=BY_TEXT if shifted else ())
     hindrances = [*too_little_text(baseline.report, candidate.report, budget), *silent_families(effects, families)]
@@ -94,25 +114,22 @@ def _check(history: Sequence[PastEffects]) -> None:
         raise InvalidRequest(f"the comparison is not valid: {problem.field}: {problem.description}", [problem])
 
 
-def _nothing(hindrance: Hindrance, policy: Policy) -> Comparison:
-    verdict = Verdict.INSUFFICIENT_DATA
-    return Comparison(verdict=verdict, reason=hindrance.reason, sentence=hindrance.sentence, policy=policy)
-
-
 def _families(effects: Sequence[Effect], policy: Policy, silent: Sequence[Family]) -> tuple[FamilyEffect, ...]:
     found = (family_effect(family, effects, policy) for family in Family if family not in silent)
     return adjust([effect for effect in found if effect is not None])
 
 
-def _effects(baseline: Side, candidate: Side, budget: int, spread: HumanSpread, policy: Policy) -> Iterator[Effect]:
+def _effects(case: _Case, budget: int) -> Iterator[Effect]:
+    baseline, candidate = case.baseline, case.candidate
     if budget:
         for info, ours, theirs in _shared(baseline.text_values(budget), candidate.text_values(budget)):
-            yield _effect(info, ours, theirs, budget, spread, policy)
-        for value in relative_metrics(baseline.fingerprints[budget], candidate.fingerprints[budget]):
+            yield _effect(case, info, ours, theirs, budget)
+        check = partial(check_tools, baseline=baseline.report, candidate=candidate.report)
+        for value in relative_metrics(baseline.fingerprints[budget], candidate.fingerprints[budget], check):
             told = MetricEffect(id=value.id, candidate=value.value)
             yield without_effect(_INFO[value.id], told, value.undefined_because or RELATIVE_ALREADY)
     for info, ours, theirs in _shared(baseline.model_values, candidate.model_values):
-        yield _effect(info, ours, theirs, 0, spread, policy)
+        yield _effect(case, info, ours, theirs, 0)
 
 
 def _shared(
@@ -123,12 +140,19 @@ def _shared(
             yield _INFO[metric], ours[metric], theirs[metric]
 
 
-def _effect(
-    info: MetricInfo, ours: MetricValue, theirs: MetricValue, budget: int, spread: HumanSpread, policy: Policy
-) -> Effect:
+def _effect(case: _Case, info: MetricInfo, ours: MetricValue, theirs: MetricValue, budget: int) -> Effect:
     try:
-        tau = spread.deviation(info.id, budget, ours.value or 0.0)
+        check_definitions(ours, theirs)
+        check_tools(info.id, case.baseline.report, case.candidate.report)
+        tau = _unit(case, info, ours, budget)
     except Undefined as reason:
         told = MetricEffect(id=info.id, baseline=ours.value, candidate=theirs.value)
         return without_effect(info, told, str(reason))
-    return metric_effect(info, ours, theirs, tau, policy)
+    return metric_effect(info, ours, theirs, tau, case.policy)
+
+
+def _unit(case: _Case, info: MetricInfo, ours: MetricValue, budget: int) -> float:
+    if info.direction is Direction.NONE:
+        raise Undefined(NO_DIRECTION)
+    check_unit(info.id, case.candidate.report, case.spread)
+    return case.spread.deviation(info.id, budget, ours.value or 0.0, ours.definition)

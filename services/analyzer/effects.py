@@ -18,6 +18,7 @@ from scipy.special import stdtr
 from ouroscope.records.analysis import Direction, Family, FamilyEffect, MetricEffect, MetricInfo, MetricValue, Policy
 from services.analyzer.jackknife import GROUPS, estimate, interval, standard_error
 
+NO_DIRECTION = "it has no direction under collapse"
 SIGNS = {Direction.RISING: 1.0, Direction.FALLING: -1.0}
 
 Replicates = tuple[float, ...]
@@ -47,7 +48,7 @@ def metric_effect(
     """
     told = MetricEffect(id=info.id, baseline=baseline.value, candidate=candidate.value)
     if info.direction is Direction.NONE:
-        return without_effect(info, told, "it has no direction under collapse")
+        return without_effect(info, told, NO_DIRECTION)
     sign = SIGNS[info.direction]
     pairs = zip(baseline.replicates, candidate.replicates, strict=False)
     replicates = tuple(_scaled(sign, theirs - ours, tau) for ours, theirs in pairs)

@@ -9,7 +9,6 @@ from ouroscope.records.analysis import Family, FamilyEffect, Report, VerdictReas
 from services.analyzer.effects import Effect
 from services.analyzer.jackknife import GROUPS
 from services.analyzer.sample import LADDER
-from services.analyzer.spread import HumanSpread
 
 FAMILY_WORDS = {
     Family.TEXT: "text",
@@ -26,24 +25,6 @@ class Hindrance:
     reason: VerdictReason
     sentence: str
     """What is lacking and what to do."""
-
-
-def other_definitions(baseline: Report, candidate: Report, spread: HumanSpread) -> Hindrance | None:
-    """Return what is wrong if the reports, or the calibration table, rest on different definitions of the metrics."""
-    ours, theirs = baseline.analyzer_version, candidate.analyzer_version
-    if ours != theirs:
-        told = (
-            f"the baseline was measured with the metric definitions {ours}, the candidate with {theirs}; "
-            "measure both again"
-        )
-    elif spread.analyzer_version != theirs:
-        told = (
-            f"the reports were measured with the metric definitions {theirs}, the calibration table with "
-            f"{spread.analyzer_version}; calibrate again, or use the table that comes with this version"
-        )
-    else:
-        return None
-    return Hindrance(reason=VerdictReason.NOTHING_COMPARABLE, sentence=f"Nothing can be compared: {told}.")
 
 
 def too_little_text(baseline: Report, candidate: Report, budget: int) -> Iterator[Hindrance]:
@@ -88,11 +69,12 @@ def _few_tokens(name: str, report: Report) -> Hindrance:
 
 
 def _silent(family: Family, headlines: Sequence[Effect]) -> Hindrance:
-    without_unit = [effect.told.undefined_because for effect in headlines if effect.told.undefined_because]
-    if without_unit:
+    without_effect = [effect.told for effect in headlines if effect.told.undefined_because]
+    if without_effect:
+        first = without_effect[0]
         return Hindrance(
             reason=VerdictReason.NOTHING_COMPARABLE,
-            sentence=f"The {FAMILY_WORDS[family]} cannot be judged: {without_unit[0]}; calibrate with human text.",
+            sentence=f"The {FAMILY_WORDS[family]} cannot be judged ({first.id}: {first.undefined_because}).",
         )
     return Hindrance(
         reason=VerdictReason.TOO_FEW_CLUSTERS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Protocol
 
@@ -18,11 +18,12 @@ from services.analyzer import baselines, reports
 from services.analyzer.analysis import Options, Watch, analyze
 from services.analyzer.catalogue import ANALYZER_VERSION, choose
 from services.analyzer.comparison import compare
-from services.analyzer.export import NetworkFormat, check_construction, export_network
+from services.analyzer.export import NetworkFormat, check_export, export_network
 from services.analyzer.fingerprint import Fingerprint
 from services.analyzer.session import Limits, Session
 from services.analyzer.side import side_of
 from services.analyzer.spread import HumanSpread
+from services.analyzer.tools import Tools
 
 LIBRARIES = ("numpy", "scipy", "networkit")
 """Other versions of these may change the last digits of a value."""
@@ -45,17 +46,19 @@ class Jobs:
     store: ArtifactStore
     spread: HumanSpread
     limits: Limits
+    tools: Tools = field(default_factory=Tools)
     on_documents: Callable[[int], None] = lambda _: None
     """Hears how many documents were measured."""
 
     @property
     def fingerprint(self) -> Mapping[str, str]:
         """Return what else than the request changes an answer."""
-        return {"analyzer": ANALYZER_VERSION, **{name: version(name) for name in LIBRARIES}}
+        libraries = {name: version(name) for name in LIBRARIES}
+        return {"analyzer": ANALYZER_VERSION, **libraries, **self.tools.identities}
 
     def session(self, options: Options) -> Session:
         """Begin to measure what a caller streams in."""
-        return Session(options, self.limits)
+        return Session(options, self.limits, self.tools)
 
     def finish(self, session: Session, watch: Watch) -> Report:
         """Measure what was streamed in, and publish the report; no text of it is kept."""
@@ -107,8 +110,9 @@ class Jobs:
         self, corpus: ArtifactRef, view: View, construction: str, form: NetworkFormat, concepts: int, watch: Watch
     ) -> bytes:
         """Write the semantic network of a stored corpus."""
-        check_construction(construction)
-        return export_network(read_corpus(self.store, corpus), view, form, concepts, watch)
+        check_export(construction, form, concepts, self.tools)
+        documents = read_corpus(self.store, corpus)
+        return export_network(documents, view, form, concepts, watch, construction=construction, tools=self.tools)
 
     def _analyze(self, request: AnalyzeCorpus, task: Task) -> tuple[Report, tuple[Fingerprint, ...]]:
         predictions, base = request.predictions, request.base_predictions
@@ -120,6 +124,7 @@ class Jobs:
             view=request.view,
             metrics=request.metrics,
             drawn_concepts=request.drawn_concepts,
+            tools=self.tools,
             on_progress=task.report,
             check=task.check,
         )

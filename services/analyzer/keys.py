@@ -31,9 +31,18 @@ def word_keys(words: Iterable[str]) -> npt.NDArray[np.uint64]:
 def pair_keys(first: npt.NDArray[np.uint64], second: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Return a 64-bit hash of each unordered pair of word hashes."""
     low, high = np.minimum(first, second), np.maximum(first, second)
-    # splitmix64's finaliser over a combination that is not symmetric; array arithmetic wraps around, as wanted.
-    mixed = low * np.uint64(0x9E3779B97F4A7C15) + high
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    # A combination that is not symmetric.
+    return mix(low * np.uint64(0x9E3779B97F4A7C15) + high)
+
+
+def mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return the finaliser of splitmix64 of each value: a bijection that leaves no pattern.
+
+    >>> hex(mix(np.array([1], dtype=np.uint64))[0])
+    '0x5692161d100b05e5'
+    """
+    # Array arithmetic wraps around, as wanted.
+    mixed = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))
 

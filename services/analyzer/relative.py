@@ -6,21 +6,27 @@ of central concepts has none. Shapes: V = types, N = nodes or edges, K = 20 grou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ouroscope.errors import Undefined
 from ouroscope.records.analysis import MetricValue
-from services.analyzer.fingerprint import Fingerprint, Hashes
+from services.analyzer.embedding.prints import EmbeddingPrint
+from services.analyzer.fingerprint import Fingerprint, Hashes, NetworkPrint
 from services.analyzer.jackknife import GROUPS, interval
+from services.analyzer.network.edges import CONSTRUCTIONS
+from services.analyzer.relative_embedding import OF_EMBEDDINGS
 
 PERSISTENCE = 0.98
 """p of the rank-biased overlap: the first 50 concepts carry 86 % of the weight."""
 
 Counts = npt.NDArray[np.int64]
 Replicates = tuple[float, ...]
+T = TypeVar("T")
 
 
 def novelty(baseline: Fingerprint, candidate: Fingerprint) -> Replicates:
@@ -75,7 +81,37 @@ def tail_coverage(baseline: Fingerprint, candidate: Fingerprint) -> Replicates:
     return _shares(tail_VK & (theirs_VK > 0), tail_VK)
 
 
-def node_overlap(baseline: Fingerprint, candidate: Fingerprint) -> Replicates:
+def pos_divergence(baseline: Fingerprint, candidate: Fingerprint) -> Replicates:
+    """Return the Jensen-Shannon divergence of the parts of speech of the two sides, in [0, ln 2] nats.
+
+        JS = (KL(p || m) + KL(q || m)) / 2          m = (p + q) / 2
+
+    Raises:
+        Undefined: a side was not parsed, or has no token.
+
+    Source: Lin (1991), IEEE Transactions on Information Theory 37(1).
+    """
+    ours, theirs = (_parts_of_speech(side) for side in (baseline, candidate))
+    return tuple(_jensen_shannon(p, q) for p, q in zip(ours, theirs, strict=True))
+
+
+def _parts_of_speech(side: Fingerprint) -> list[list[float]]:
+    """Return the shares of the parts of speech of each replicate."""
+    if side.parts_of_speech_PK is None:
+        raise Undefined("a side was measured without parts of speech")
+    counts_KP = without_each_group(side.parts_of_speech_PK).T.tolist()
+    if not all(map(sum, counts_KP)):
+        raise Undefined("a side has no token")
+    return [[count / sum(counts) for count in counts] for counts in counts_KP]
+
+
+def _jensen_shannon(p: Sequence[float], q: Sequence[float]) -> float:
+    pairs = zip((*p, *q), (*q, *p), strict=True)
+    # Rounding may leave a hair below 0 where both are the same.
+    return max(0.0, math.fsum(a * math.log(2 * a / (a + b)) for a, b in pairs if a) / 2)
+
+
+def node_overlap(baseline: NetworkPrint, candidate: NetworkPrint) -> Replicates:
     """Return the Jaccard index of the two sets of nodes, in [0, 1].
 
     Raises:
@@ -84,7 +120,7 @@ def node_overlap(baseline: Fingerprint, candidate: Fingerprint) -> Replicates:
     return _jaccard(baseline.nodes_n, baseline.node_mask_n, candidate.nodes_n, candidate.node_mask_n)
 
 
-def edge_overlap(baseline: Fingerprint, candidate: Fingerprint) -> Replicates:
+def edge_overlap(baseline: NetworkPrint, candidate: NetworkPrint) -> Replicates:
     """Return the Jaccard index of the two sets of edges, in [0, 1]; of large networks, a fixed sample of edges.
 
     Raises:
@@ -97,7 +133,7 @@ def edge_overlap(baseline: Fingerprint, candidate: Fingerprint) -> Replicates:
     )
 
 
-def central_overlap(baseline: Fingerprint, candidate: Fingerprint) -> float:
+def central_overlap(baseline: NetworkPrint, candidate: NetworkPrint) -> float:
     """Return the rank-biased overlap of the most central concepts, in [0, 1]; 1 for the same ones in the same order.
 
         RBO = A_k p^k + (1 - p) / p * sum over d = 1..k of A_d p^d
@@ -118,20 +154,57 @@ def central_overlap(baseline: Fingerprint, candidate: Fingerprint) -> float:
     return agreement[-1] * PERSISTENCE**depth + (1 - PERSISTENCE) / PERSISTENCE * series
 
 
+def _between(
+    construction: str, measure: Callable[[NetworkPrint, NetworkPrint], T]
+) -> Callable[[Fingerprint, Fingerprint], T]:
+    """Return `measure` for the networks of one construction."""
+
+    def measured(baseline: Fingerprint, candidate: Fingerprint) -> T:
+        if not all(construction in side.networks for side in (baseline, candidate)):
+            raise Undefined(f"a side was measured without its {construction} network")
+        return measure(baseline.networks[construction], candidate.networks[construction])
+
+    return measured
+
+
+def _of_meanings(
+    measure: Callable[[EmbeddingPrint, EmbeddingPrint], float],
+) -> Callable[[Fingerprint, Fingerprint], float]:
+    """Return `measure` for what two fingerprints keep of vectors."""
+
+    def measured(baseline: Fingerprint, candidate: Fingerprint) -> float:
+        if baseline.embedding is None or candidate.embedding is None:
+            raise Undefined("a side was measured without an encoder")
+        return measure(baseline.embedding, candidate.embedding)
+
+    return measured
+
+
 REPLICATED: Mapping[str, Callable[[Fingerprint, Fingerprint], Replicates]] = {
     "vocabulary_coverage": vocabulary_coverage,
     "tail_coverage": tail_coverage,
     "novel_token_share": novelty,
-    "cooccurrence_node_overlap": node_overlap,
-    "cooccurrence_edge_overlap": edge_overlap,
+    "pos_divergence": pos_divergence,
+    **{f"{construction}_node_overlap": _between(construction, node_overlap) for construction in CONSTRUCTIONS},
+    **{f"{construction}_edge_overlap": _between(construction, edge_overlap) for construction in CONSTRUCTIONS},
 }
-SINGLE: Mapping[str, Callable[[Fingerprint, Fingerprint], float]] = {"cooccurrence_central_overlap": central_overlap}
+SINGLE: Mapping[str, Callable[[Fingerprint, Fingerprint], float]] = {
+    **{f"{construction}_central_overlap": _between(construction, central_overlap) for construction in CONSTRUCTIONS},
+    **{metric: _of_meanings(measure) for metric, measure in OF_EMBEDDINGS.items()},
+}
 
 
-def relative_metrics(baseline: Fingerprint, candidate: Fingerprint) -> Iterator[MetricValue]:
-    """Yield every metric of the candidate that needs a baseline; an undefined one with its reason."""
+def relative_metrics(
+    baseline: Fingerprint, candidate: Fingerprint, check: Callable[[str], None] = lambda _: None
+) -> Iterator[MetricValue]:
+    """Yield every metric of the candidate that needs a baseline; an undefined one with its reason.
+
+    `check` hears the id of each metric before it is measured, and raises Undefined if the two sides were made by tools
+    whose answers cannot be compared.
+    """
     for metric in (*REPLICATED, *SINGLE):
         try:
+            check(metric)
             yield _measured(metric, baseline, candidate)
         except Undefined as reason:
             yield MetricValue(id=metric, undefined_because=str(reason))

@@ -37,7 +37,11 @@ class RungSample:
     lengths_D: Words
     """Full length of each document that has a word here, in words."""
     texts: tuple[str, ...]
-    """Normalised text of each document that has a word here."""
+    """Composed text of each document that has a word here."""
+    places_D: Words
+    """Position in the sample of each document that has a word here, rising; the same in all rungs."""
+    used_D: Words
+    """Words of each of them that belong to this rung: its first ones."""
 
     @property
     def replicated(self) -> bool:
@@ -98,4 +102,6 @@ def _rung(sample: Sample, budget: int, taken: npt.NDArray[np.int64], groups: Wor
         groups_N=groups,
         lengths_D=sample.lengths_D[used],
         texts=tuple(sample.texts[document] for document in used),
+        places_D=used,
+        used_D=np.diff(np.flatnonzero(begins), append=len(taken)).astype(np.int32),
     )

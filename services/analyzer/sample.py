@@ -59,7 +59,7 @@ class Sample:
     group_starts: tuple[int, ...]
     """Where each group begins, and N: 21 numbers."""
     texts: tuple[str, ...]
-    """Normalised texts of the kept documents."""
+    """Composed texts of the kept documents, in their own case."""
     lengths_D: Words
     """Words of each kept document, at most one group's share of the largest rung."""
     clusters_D: Words
@@ -85,11 +85,16 @@ class Accumulator:
         """Return how many documents were folded in."""
         return self._documents
 
+    @property
+    def tokens(self) -> int:
+        """Return how many words the documents had."""
+        return self._tokens
+
     def fold(self, document: Document) -> None:
         """Take in one document. One without words is counted and otherwise ignored."""
         text = document.visible(self._view)
-        normal = tokens.normalise(text)
-        count = len(tokens.words(normal))
+        composed = tokens.compose(text)
+        count = len(tokens.words(composed))
         place = text_key(text)
         name = document.group or document.prompt_id
         # Exact copies of a text that say nothing of their source are one cluster, whatever their ids are.
@@ -98,7 +103,8 @@ class Accumulator:
         self._tokens += count
         self._names.add((cluster,))
         if self._has_room(cluster):
-            self._insert(cluster, [_Kept(-place, min(count, self._share), self._short(normal, count))] if count else [])
+            kept = [_Kept(-place, min(count, self._share), self._short(composed, count))] if count else []
+            self._insert(cluster, kept)
             self._evict()
 
     def fold_all(self, documents: Iterable[Document]) -> Accumulator:
@@ -153,11 +159,11 @@ class Accumulator:
                 yield _Placed(rank, min(document.words, room), document.words, document.text)
                 room -= document.words
 
-    def _short(self, normal: str, count: int) -> str:
+    def _short(self, composed: str, count: int) -> str:
         if count > self._share:
-            normal = tokens.first_words(normal, self._share)
+            composed = tokens.first_words(composed, self._share)
         # A few words in a megabyte of symbols would escape the bound on memory: then only the words are kept.
-        return normal if len(normal) <= tokens.LONGEST_WORD * (count + 1) else " ".join(tokens.words(normal))
+        return composed if len(composed) <= tokens.LONGEST_WORD * (count + 1) else " ".join(tokens.words(composed))
 
     def _has_room(self, key: int) -> bool:
         return self._weight < self._limit or key in self._kept or key < -self._last[0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import grpc.aio
 
@@ -17,6 +19,7 @@ from services.analyzer.servicer import AnalyzerServicer
 from services.analyzer.session import Limits
 from services.analyzer.spread import HumanSpread, shipped_spread
 from services.analyzer.streams import Streams
+from services.analyzer.tools import Tools
 
 SERVICE_NAME = analyzer_pb2.DESCRIPTOR.services_by_name["AnalyzerService"].full_name
 
@@ -27,6 +30,7 @@ async def start(
     *,
     spread: HumanSpread | None = None,
     limits: Limits = Limits(),  # noqa: B008  # frozen
+    tools: Tools = Tools(),  # noqa: B008  # frozen
     workers: int = 2,
     queue_limit: int = 100,
     metrics: ServiceMetrics | None = None,
@@ -39,6 +43,7 @@ async def start(
         address: `host:port`; port 0 takes a free one.
         spread: The calibration table; by default the one that comes with the project.
         limits: How much one stream may hold.
+        tools: Parser and encoder; they are closed with the service.
         workers: Corpora measured at the same time, and beside them as many streams.
         queue_limit: Operations that may wait.
         metrics: Where calls and documents are counted.
@@ -54,6 +59,7 @@ async def start(
         store=store,
         spread=spread,
         limits=limits,
+        tools=tools,
         on_documents=metrics.documents_analysed.inc if metrics else lambda _: None,
     )
     streams = Streams(jobs, workers)
@@ -65,7 +71,7 @@ async def start(
         analyzer_pb2_grpc.add_AnalyzerServiceServicer_to_server(servicer, server)
         return SERVICE_NAME, add_operations(OperationsServicer(TableSource(table)), server)
 
-    closers = [table.close, streams.close]
+    closers: list[Callable[[], Awaitable[None]]] = [table.close, streams.close, partial(asyncio.to_thread, tools.close)]
     try:
         return await serve(add_services, address, metrics=metrics, allow_public=allow_public, on_drain=closers)
     except BaseException:

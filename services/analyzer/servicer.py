@@ -9,6 +9,7 @@ from typing import Any
 
 from google.longrunning import operations_pb2
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from ouroscope.errors import FieldProblem, InvalidRequest
 from ouroscope.operations.servicer import Operations
@@ -17,8 +18,9 @@ from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import Document, View
 from ouroscope.records.predictions import NextToken, ScoredText
 from ouroscope.rpc.errors import rpc_errors
+from ouroscope.rpc.masks import apply_mask, check_mask
 from ouroscope.rpc.paging import page_size, read_token, write_token
-from ouroscope.v1 import analyzer_pb2, analyzer_pb2_grpc, document_pb2
+from ouroscope.v1 import analysis_pb2, analyzer_pb2, analyzer_pb2_grpc, document_pb2
 from ouroscope.wire import from_proto, many_from_proto, to_proto
 from services.analyzer.analysis import Options, Watch
 from services.analyzer.catalogue import CATALOGUE
@@ -42,14 +44,16 @@ class AnalyzerServicer(analyzer_pb2_grpc.AnalyzerServiceServicer):
     async def Analyze(self, messages: AsyncIterator[analyzer_pb2.AnalyzeRequest], context: Any) -> Any:
         """Measure documents that the caller streams in."""
         async with rpc_errors(context):
-            return to_proto(await self.streams.measure(messages, self._begin, _fold_documents))
+            asked = _Asked(self.jobs)
+            return asked.part_of(await self.streams.measure(messages, asked.begin, _fold_documents))
 
     async def AnalyzePredictions(
         self, messages: AsyncIterator[analyzer_pb2.AnalyzePredictionsRequest], context: Any
     ) -> Any:
         """Measure records that the caller streams in."""
         async with rpc_errors(context):
-            return to_proto(await self.streams.measure(messages, self._begin, _fold_records))
+            asked = _Asked(self.jobs)
+            return asked.part_of(await self.streams.measure(messages, asked.begin, _fold_records))
 
     async def AnalyzeCorpus(self, request: analyzer_pb2.AnalyzeCorpusRequest, context: Any) -> operations_pb2.Operation:
         """Measure what lies in the store."""
@@ -61,7 +65,9 @@ class AnalyzerServicer(analyzer_pb2_grpc.AnalyzerServiceServicer):
     async def Compare(self, request: analyzer_pb2.CompareRequest, context: Any) -> Any:
         """Compare a report with a baseline."""
         async with rpc_errors(context):
-            return to_proto(await asyncio.to_thread(self.jobs.compare, from_proto(Compare, request)))
+            check_mask(analysis_pb2.Comparison.DESCRIPTOR, request.read_mask, "read_mask")
+            comparison = await asyncio.to_thread(self.jobs.compare, from_proto(Compare, request))
+            return apply_mask(to_proto(comparison), request.read_mask)
 
     async def CreateBaseline(self, request: analyzer_pb2.CreateBaselineRequest, context: Any) -> Any:
         """Freeze a report under a name."""
@@ -102,13 +108,30 @@ class AnalyzerServicer(analyzer_pb2_grpc.AnalyzerServiceServicer):
         async with rpc_errors(context):
             return analyzer_pb2.ListMetricsResponse(metrics=map(to_proto, CATALOGUE))
 
-    def _begin(self, first: Any | None) -> Session:
-        return self.jobs.session(Options() if first is None else _options(first.options))
-
     def _export(self, request: analyzer_pb2.ExportNetworkRequest, watch: Watch) -> bytes:
         corpus, view = from_proto(ArtifactRef, request.corpus), _view(request.view)
         concepts = _within(request.concepts, "concepts", 0, None)
         return self.jobs.export_network(corpus, view, request.construction, _format(request.format), concepts, watch)
+
+
+class _Asked:
+    """What the first message of a stream asks for: how to measure, and which part of the report to send."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+        self._mask = FieldMask()
+
+    def begin(self, first: Any | None) -> Session:
+        """Begin as the first message says; there may be none."""
+        if first is None:
+            return self._jobs.session(Options())
+        self._mask = first.options.read_mask
+        check_mask(analysis_pb2.Report.DESCRIPTOR, self._mask, "options.read_mask")
+        return self._jobs.session(_options(first.options))
+
+    def part_of(self, report: Report) -> Any:
+        """Encode what the caller wants of a report."""
+        return apply_mask(to_proto(report), self._mask)
 
 
 def _fold_documents(session: Session, message: analyzer_pb2.AnalyzeRequest) -> None:
@@ -129,8 +152,8 @@ def _view(number: int) -> View:
 
 
 def _format(number: int) -> NetworkFormat:
-    graphml = number == analyzer_pb2.NETWORK_FORMAT_GRAPHML
-    return NetworkFormat.GRAPHML if graphml else NetworkFormat.NODE_LINK_JSON
+    forms = tuple(NetworkFormat)  # in the order of the wire, where 1 is the first
+    return forms[_within(number or 1, "format", 1, len(forms)) - 1]
 
 
 def _within(value: int, field: str, least: int, most: int | None) -> int:

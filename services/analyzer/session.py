@@ -16,6 +16,7 @@ from services.analyzer.catalogue import choose
 from services.analyzer.modelled import ModelSample
 from services.analyzer.sample import Accumulator
 from services.analyzer.side import Side, side_of
+from services.analyzer.tools import Tools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,8 @@ class Limits:
     documents: int = 10_000_000
     bytes: int = 64 * 1024**3
     """Of encoded documents."""
+    tokens: int = 1_000_000_000
+    """Words, in the part of each document that is looked at."""
     records: int = 5_000_000
     """Next-token records and scored texts together; each takes about 200 bytes of memory."""
 
@@ -32,7 +35,7 @@ class Limits:
 class Session:
     """What one caller has sent so far. Not thread-safe: fold one message after the other."""
 
-    def __init__(self, options: Options, limits: Limits) -> None:
+    def __init__(self, options: Options, limits: Limits, tools: Tools = Tools()) -> None:  # noqa: B008  # frozen
         """Begin.
 
         Raises:
@@ -41,6 +44,7 @@ class Session:
         choose(options.metrics)
         self._options = options
         self._limits = limits
+        self._tools = tools
         self._text = Accumulator(options.view)
         self._model = ModelSample()
         self._documents = self._bytes = self._records = 0
@@ -50,15 +54,21 @@ class Session:
         """Return how many documents were folded in."""
         return self._documents
 
+    @property
+    def size(self) -> int:
+        """Return how many words and records were folded in: what measuring takes grows with it."""
+        return self._text.tokens + self._records
+
     def fold_documents(self, documents: Sequence[Document], size: int) -> None:
         """Take in one message of documents, `size` bytes long.
 
         Raises:
-            LimitExceeded: that is more than one stream may hold; nothing of the message was taken in.
+            LimitExceeded: that is more than one stream may hold.
         """
         self._documents = _within(self._documents + len(documents), self._limits.documents, "documents")
         self._bytes = _within(self._bytes + size, self._limits.bytes, "bytes")
         self._text.fold_all(documents)
+        _within(self._text.tokens, self._limits.tokens, "tokens")
 
     def fold_records(self, next_tokens: Sequence[NextToken], texts: Sequence[ScoredText]) -> None:
         """Take in one message of records.
@@ -77,7 +87,7 @@ class Session:
         Raises:
             InvalidRequest: nothing was.
         """
-        return side_of(*measure(self._text.finalise(), self._model, self._options, watch))
+        return side_of(*measure(self._text.finalise(), self._model, self._options, self._tools, watch))
 
 
 def _within(count: int, limit: int, unit: str) -> int:

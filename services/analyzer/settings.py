@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ouroscope.settings import boolean, one_of, positive, seconds, variable, whole_number
 from ouroscope.telemetry.logs import LEVELS
+from services.analyzer.parsing.sources import SHIPPED
 from services.analyzer.session import Limits
 
 PREFIX = "OURO_ANALYZER"
@@ -21,10 +22,14 @@ class AnalyzerSettings:
     metrics_port: int = variable(whole_number, "port of /metrics; 0 takes a free one", 9467)
     metrics_host: str = variable(str, "address of /metrics", "127.0.0.1")
     human_spread: str = variable(str, "calibration table to use instead of the one that comes with the project", "")
+    parser: str = variable(str, "spaCy pipeline: en_ouro_sm, an installed package, a folder, or none", SHIPPED)
+    processes: int = variable(positive, "processes that parse; 1 is the analyzer's own", 1)
+    encoder: str = variable(str, "model for embeddings: a folder, owner/name[@revision] of the Hub, or none", "none")
     workers: int = variable(positive, "corpora and streams measured at the same time, each kind", 2)
     queue_limit: int = variable(positive, "operations that may wait", 100)
     max_documents: int = variable(positive, "documents in one stream", Limits().documents)
     max_bytes: int = variable(positive, "bytes of documents in one stream", Limits().bytes)
+    max_tokens: int = variable(positive, "words of documents in one stream", Limits().tokens)
     max_records: int = variable(positive, "next-token records and scored texts in one stream", Limits().records)
     log_level: str = variable(one_of(*LEVELS), "least level that is logged", "info")
     log_json: bool = variable(boolean, "logs as JSON lines instead of lines for people", True)
@@ -33,4 +38,6 @@ class AnalyzerSettings:
     @property
     def limits(self) -> Limits:
         """Return how much one stream may hold."""
-        return Limits(documents=self.max_documents, bytes=self.max_bytes, records=self.max_records)
+        return Limits(
+            documents=self.max_documents, bytes=self.max_bytes, tokens=self.max_tokens, records=self.max_records
+        )

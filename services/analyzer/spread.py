@@ -29,6 +29,8 @@ class Spread:
     deviation: float
     """Standard deviation between sources, in the unit of the metric."""
     sources: int
+    definition: int = 1
+    """Number of the definition that it was measured with; it is no unit for values of another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ class HumanSpread:
     """The calibration table with its provenance."""
 
     analyzer_version: str
-    """Definitions of metrics that it was measured with; no other report can be judged by it."""
+    """Version of the analyzer that measured it. What it can judge say the definition of each metric and the tools."""
     date: str
     """Day of the measurement, ISO 8601."""
     command: str
@@ -65,8 +67,12 @@ class HumanSpread:
     model: str = ""
     """Language model whose predictions gave `model_metrics`; empty where none was asked."""
     model_metrics: tuple[Spread, ...] = ()
+    parser: str = ""
+    """Identity of the pipeline that parsed the sources; empty where none did."""
+    encoder: str = ""
+    """Identity of the model that embedded the documents of the sources; empty where none did."""
 
-    def deviation(self, metric: str, budget: int, value: float) -> float:
+    def deviation(self, metric: str, budget: int, value: float, definition: int = 1) -> float:
         """Return what one unit of effect stands for, in the unit of the metric, where the baseline measured `value`.
 
         Above the largest rung that enough sources reach, the deviation is held; and if the value has outgrown the human
@@ -74,30 +80,31 @@ class HumanSpread:
         0 asks for a model metric.
 
         Raises:
-            Undefined: there is no deviation, or it is 0.
+            Undefined: there is no deviation, or one of another definition, or it is 0.
         """
-        spread = self._spread(metric, budget)
-        grows = budget > self._reach(metric) and spread.mean != 0
+        known = self._known(metric, definition)
+        reached = [rung for rung in known if rung <= budget]
+        if not reached:
+            raise Undefined(f"the calibration table has no human spread of {metric}; calibrate with human text")
+        spread = known[max(reached)]
+        grows = budget > max(known) and spread.mean != 0
         deviation = spread.deviation * (max(1.0, abs(value / spread.mean)) if grows else 1.0)
         if deviation <= 0:
             raise Undefined(f"human sources do not differ in {metric}, so a difference has no unit")
         return deviation
 
-    def _spread(self, metric: str, budget: int) -> Spread:
-        found = [spread for reached, spread in self._known(metric) if reached <= budget]
-        if not found:
-            raise Undefined(f"the calibration table has no human spread of {metric}")
-        return found[-1]
-
-    def _reach(self, metric: str) -> int:
-        return max(reached for reached, _ in self._known(metric))
-
-    def _known(self, metric: str) -> list[tuple[int, Spread]]:
+    def _known(self, metric: str, definition: int) -> dict[int, Spread]:
+        """Return what enough sources say of a metric, by budget; of a model metric at 0."""
         every = [(rung.budget, spread) for rung in self.rungs for spread in rung.metrics]
         every += [(0, spread) for spread in self.model_metrics]
-        return [
-            (budget, spread) for budget, spread in every if spread.id == metric and spread.sources >= FEWEST_SOURCES
-        ]
+        known = {budget: one for budget, one in every if one.id == metric and one.sources >= FEWEST_SOURCES}
+        for one in known.values():
+            if one.definition != definition:
+                raise Undefined(
+                    f"the calibration table has the human spread of {metric} by its definition {one.definition}, not "
+                    f"by {definition}; calibrate again, or use the table that comes with this version"
+                )
+        return known
 
 
 @cache

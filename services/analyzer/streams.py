@@ -1,7 +1,7 @@
 """Streams of documents and records from callers, folded in by threads while the event loop stays free.
 
 A message is read only after the one before it is folded in, so a caller cannot send faster than the analyzer measures.
-Knows no kind of message.
+Short work never waits for long work: each has threads of its own. Knows no kind of message.
 """
 
 from __future__ import annotations
@@ -20,16 +20,20 @@ from services.analyzer.analysis import Watch
 from services.analyzer.jobs import Jobs
 from services.analyzer.session import Session
 
+SMALL = 10_000
+"""Words and records of a stream up to which measuring it is short work; the smallest rung."""
+
 M = TypeVar("M")
 T = TypeVar("T")
 
 
 class Streams:
-    """Runs the blocking work of streaming calls in `workers` threads."""
+    """Runs the blocking work of streaming calls in `workers` threads for long work and as many for short work."""
 
     def __init__(self, jobs: Jobs, workers: int) -> None:
         self._jobs = jobs
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="analyze")
+        self._long = ThreadPoolExecutor(workers, thread_name_prefix="analyze-long")
+        self._short = ThreadPoolExecutor(workers, thread_name_prefix="analyze-short")
         self._closed = False
 
     async def measure(
@@ -49,11 +53,11 @@ class Streams:
         session: Session | None = None
         async for message in messages:
             session = session or begin(message)
-            await self.run(functools.partial(_fold, fold, session, message))
+            await self.run(functools.partial(_fold, fold, session, message), short=True)
         begun = session or begin(None)
-        return await self.run(lambda watch: self._jobs.finish(begun, watch))
+        return await self.run(lambda watch: self._jobs.finish(begun, watch), short=begun.size <= SMALL)
 
-    async def run(self, work: Callable[[Watch], T]) -> T:
+    async def run(self, work: Callable[[Watch], T], *, short: bool = False) -> T:
         """Run `work` in a thread; its watch raises once the caller has gone or the service stops.
 
         Raises:
@@ -64,14 +68,16 @@ class Streams:
         gone = threading.Event()
         try:
             watch = Watch(check=lambda: self._check(gone))
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work, watch)
+            threads = self._short if short else self._long
+            return await asyncio.get_running_loop().run_in_executor(threads, work, watch)
         finally:
             gone.set()
 
     async def close(self) -> None:
         """Let work that is going on end at its next check; take no more."""
         self._closed = True
-        self._threads.shutdown(wait=False)
+        for threads in (self._short, self._long):
+            threads.shutdown(wait=False)
 
     def _check(self, gone: threading.Event) -> None:
         if gone.is_set():

@@ -29,53 +29,68 @@ _RUN = rf"[^\W_{_SINGLE}](?:[^\W_{_SINGLE}]|[{_MARKS}]){{0,{LONGEST_WORD - 1}}}"
 _WORDS = re.compile(rf"[{_SINGLE}]|{_RUN}(?:'{_RUN}){{0,3}}")
 _ASCII_RUN = rf"[a-z0-9]{{1,{LONGEST_WORD}}}"
 _ASCII_WORDS = re.compile(rf"{_ASCII_RUN}(?:'{_ASCII_RUN}){{0,3}}")
-_APOSTROPHES = str.maketrans({"\u2019": "'", "\u02bc": "'"})
+# The capital dotted I is the one letter that gets longer in lower case; taken apart here, positions stay the same.
+_PLAIN = str.maketrans({"\u2019": "'", "\u02bc": "'", "\u0130": "I\u0307"})
 _VOWELS = re.compile(r"[aeiouy\u00e0-\u00e6\u00e8-\u00ef\u00f2-\u00f6\u00f9-\u00fd]+")
-_SENTENCE_END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f\u061f\u0964]+[\"'\u201d\u2019)\]]*(?:\s+|$)|\n\s*\n")
+_STOP = r"[.!?\u2026\u3002\uff01\uff1f\u061f\u0964]"
+# Nothing is tried twice, however many full stops stand in a row.
+_SENTENCE_END = re.compile(rf"(?<!{_STOP}){_STOP}++[\"'\u201d\u2019)\]]*+(?:\s+|$)|\n\s*\n")
 
 
-def normalise(text: str) -> str:
-    """Return `text` lower-cased, in composed Unicode form (NFC), with plain apostrophes.
+def compose(text: str) -> str:
+    """Return `text` in composed Unicode form (NFC), with plain apostrophes; in lower case it has as many characters.
 
-    >>> normalise("CAFE\u0301 It\u2019s")
-    "café it's"
+    >>> compose("Cafe\u0301 It\u2019s")
+    "Café It's"
     """
     if text.isascii():
-        return text.lower()
-    return unicodedata.normalize("NFC", text.translate(_APOSTROPHES).lower())
+        return text
+    return unicodedata.normalize("NFC", text).translate(_PLAIN)
 
 
-def words(normalised: str) -> list[str]:
-    """Return the words of a text that `normalise` has seen, in order.
+def words(composed: str) -> list[str]:
+    """Return the words of a text that `compose` has seen, in order and lower-cased.
 
-    >>> words(normalise("It's 2 o'clock: don't_stop!"))
+    >>> words(compose("It's 2 o'clock: don't_stop!"))
     ["it's", '2', "o'clock", "don't", 'stop']
-    >>> words("東京 tower")
+    >>> words("東京 Tower")
     ['東', '京', 'tower']
     """
-    return _pattern(normalised).findall(normalised)
+    lower = composed.lower()
+    return _pattern(lower).findall(lower)
 
 
-def first_words(normalised: str, count: int) -> str:
-    """Return the beginning of a normalised text that ends with its word number `count`, or all of it.
+def word_starts(composed: str) -> list[int]:
+    """Return where each word of `composed` begins, in characters.
 
-    >>> first_words("one, two, three.", 2)
-    'one, two'
+    >>> word_starts("One, two.")
+    [0, 5]
     """
-    for position, match in enumerate(_pattern(normalised).finditer(normalised), start=1):
+    lower = composed.lower()
+    return [match.start() for match in _pattern(lower).finditer(lower)]
+
+
+def first_words(composed: str, count: int) -> str:
+    """Return the beginning of a composed text that ends with its word number `count`, or all of it.
+
+    >>> first_words("One, two, three.", 2)
+    'One, two'
+    """
+    lower = composed.lower()
+    for position, match in enumerate(_pattern(lower).finditer(lower), start=1):
         if position == count:
-            return normalised[: match.end()]
-    return normalised
+            return composed[: match.end()]
+    return composed
 
 
-def sentences(normalised: str) -> list[str]:
+def sentences(composed: str) -> list[str]:
     """Return the sentences that hold a word: split after . ! ? and their kin before white space, and at empty lines.
 
-    >>> sentences("one. two two?! three")
-    ['one', 'two two', 'three']
+    >>> sentences("One. Two two?! three")
+    ['One', 'Two two', 'three']
     """
-    pattern = _pattern(normalised)
-    return [piece.strip() for piece in _SENTENCE_END.split(normalised) if pattern.search(piece)]
+    pattern = _pattern(composed.lower())
+    return [piece.strip() for piece in _SENTENCE_END.split(composed) if pattern.search(piece.lower())]
 
 
 def syllables(word: str) -> int:
@@ -89,6 +104,6 @@ def syllables(word: str) -> int:
     return max(1, runs - silent)
 
 
-def _pattern(normalised: str) -> re.Pattern[str]:
+def _pattern(lower: str) -> re.Pattern[str]:
     # The narrow pattern finds the same words in ASCII text, 2 times as fast.
-    return _ASCII_WORDS if normalised.isascii() else _WORDS
+    return _ASCII_WORDS if lower.isascii() else _WORDS

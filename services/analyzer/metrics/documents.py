@@ -65,7 +65,7 @@ def readability(sums: tuple[Ratio, Ratio]) -> float:
 
 def length_sums(rung: RungSample) -> tuple[Counts, Counts]:
     """Return, for each group, the words of its documents and their number."""
-    groups = _group_of_documents(rung)
+    groups = groups_of_documents(rung)
     words = np.bincount(groups, weights=rung.lengths_D, minlength=rung.groups)
     return words.astype(np.int64), np.bincount(groups, minlength=rung.groups)
 
@@ -73,7 +73,7 @@ def length_sums(rung: RungSample) -> tuple[Counts, Counts]:
 def sentence_sums(rung: RungSample) -> tuple[Counts, Counts]:
     """Return, for each group, the words of its documents and their sentences."""
     found = [len(tokens.sentences(text)) for text in rung.texts]
-    sentences = np.bincount(_group_of_documents(rung), weights=found, minlength=rung.groups)
+    sentences = np.bincount(groups_of_documents(rung), weights=found, minlength=rung.groups)
     return length_sums(rung)[0], sentences.astype(np.int64)
 
 
@@ -83,7 +83,8 @@ def syllable_sums(rung: RungSample) -> tuple[Counts, Counts]:
     return rung.lexicon.syllables_V @ counts_VK, counts_VK.sum(axis=0)
 
 
-def _group_of_documents(rung: RungSample) -> npt.NDArray[np.int32]:
+def groups_of_documents(rung: RungSample) -> npt.NDArray[np.int32]:
+    """Return the group of each document."""
     _, first = np.unique(rung.documents_N, return_index=True)
     groups: npt.NDArray[np.int32] = rung.groups_N[first]
     return groups

@@ -15,6 +15,8 @@ from services.analyzer.metrics.sequences import Ratio
 
 KEPT = 100
 """Most probable tokens that the Gini coefficient sees."""
+FEWEST_COUNTED = 5
+"""Prompts that must have collapsed, and that must not, before their share gets an interval."""
 
 
 def prompt_row(record: NextToken) -> dict[str, float]:
@@ -69,6 +71,8 @@ def top1_probability(prompts: Ratio) -> float:
     Range (0, 1], no unit; rises under collapse. Undefined without prompts. Bias: none; depends on the prompts and the
     tokenizer. Source: arXiv 2410.12341, version 2.
 
+    Nominal 95 % intervals held the truth in 96 % of 300 samples of 200 human prompts.
+
     >>> top1_probability(Ratio(over=1.5, under=2))
     0.75
     """
@@ -83,6 +87,8 @@ def gini_top100(prompts: Ratio) -> float:
     Range [0, 0.99], no unit; rises under collapse. Undefined where no record holds two probabilities. Bias: the upper
     end is (n - 1) / n, so records of different n do not compare. Source: arXiv 2410.12341, version 3.
 
+    Nominal 95 % intervals held the truth in 96 % of 300 samples of 200 human prompts.
+
     >>> gini_top100(Ratio(over=1.2, under=2))  # [.7, .2, .1] has 0.4, see `gini`
     0.6
     """
@@ -94,13 +100,32 @@ def collapsed(prompts: Ratio) -> float:
 
         share of prompts with max q > tau          tau = 0.9, 0.99 or 0.999, after which the metric is named
 
-    Range [0, 1], no unit; rises under collapse. Undefined without prompts. Bias: none. Source: arXiv 2410.12341,
-    version 3 (tau = 0.99).
+    Range [0, 1], no unit; rises under collapse. Undefined without prompts; without an interval, and without a vote,
+    where fewer than 5 prompts have collapsed or fewer than 5 have not (`counted`). Bias: none. Source: arXiv
+    2410.12341, version 3 (tau = 0.99).
+
+    Nominal 95 % intervals held the truth in 93 to 99 % of those of 1,000 samples of 200 made-up prompts that had one,
+    at true shares of .01 to .2.
 
     >>> collapsed(Ratio(over=1, under=4))
     0.25
     """
     return _mean(prompts, "prompts")
+
+
+def counted(replicates: Sequence[Ratio]) -> Sequence[Ratio]:
+    """Return the replicates of a share of prompts; the whole alone, without an interval, where few count.
+
+    The interval of a share of nothing is a point: of 200 prompts with a true share of .0008 it holds the truth in 11 %
+    of samples. Where five and more count, it holds it in 93 % at least, whatever the true share (docs/log.md).
+
+    >>> len(counted([Ratio(1, 190)] * 20)), len(counted([Ratio(19, 190)] * 20))
+    (1, 20)
+    """
+    above = math.fsum(one.over for one in replicates) / max(1, len(replicates) - 1)
+    below = math.fsum(one.under for one in replicates) / max(1, len(replicates) - 1)
+    enough = FEWEST_COUNTED <= above <= below - FEWEST_COUNTED
+    return replicates if enough or len(replicates) == 1 else [Ratio(above, below)]
 
 
 def next_token_entropy(prompts: Ratio) -> float:
@@ -110,6 +135,8 @@ def next_token_entropy(prompts: Ratio) -> float:
 
     Range [0, ln of the vocabulary], in nats; falls under collapse. Undefined without prompts. Bias: none; depends on
     the tokenizer. Source: Shannon (1948), A mathematical theory of communication.
+
+    Nominal 95 % intervals held the truth in 96 % of 300 samples of 200 human prompts.
 
     >>> next_token_entropy(Ratio(over=6.0, under=2))
     3.0

@@ -1,4 +1,4 @@
-"""A network for people and other programs: the most central concepts drawn, the whole as GraphML or JSON."""
+"""A network for people and other programs: its most central concepts, the whole as GraphML or JSON."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import numpy as np
 
 from ouroscope.records.analysis import Concept, NetworkDrawing, Relation
 from services.analyzer.cells import Ints
-from services.analyzer.network.edges import CONSTRUCTION, EdgeTable
+from services.analyzer.network.edges import EdgeTable
 
 RELATIONS_PER_CONCEPT = 5
 """A drawing shows the strongest relations, at most so many for each of its concepts."""
 
 
-def drawing(table: EdgeTable, vocabulary: tuple[str, ...], concepts: int) -> NetworkDrawing:
+def drawing(table: EdgeTable, concepts: int) -> NetworkDrawing:
     """Return the `concepts` strongest nodes and the strongest relations among them; ties go by the alphabet."""
-    chosen = most_central(table, vocabulary, concepts)
-    place = np.full(len(table.nodes_n), -1)
+    chosen, names = most_central(table, concepts), table.names
+    place = np.full(len(table), -1)
     place[chosen] = np.arange(len(chosen))
     inside = np.flatnonzero((place[table.source_E] >= 0) & (place[table.target_E] >= 0))
     ends = np.sort([place[table.source_E[inside]], place[table.target_E[inside]]], axis=0)
     strongest = np.lexsort((ends[1], ends[0], -table.weight_E[inside]))[: RELATIONS_PER_CONCEPT * len(chosen)]
     return NetworkDrawing(
-        construction=CONSTRUCTION,
+        construction=table.construction,
         concepts=tuple(
             Concept(
-                label=vocabulary[table.nodes_n[node]],
+                label=names[node],
                 strength=float(table.strength_n[node]),
                 degree=int(table.degree_n[node]),
             )
@@ -41,19 +41,19 @@ def drawing(table: EdgeTable, vocabulary: tuple[str, ...], concepts: int) -> Net
     )
 
 
-def most_central(table: EdgeTable, vocabulary: tuple[str, ...], concepts: int) -> Ints:
+def most_central(table: EdgeTable, concepts: int) -> Ints:
     """Return the positions of the strongest nodes, strongest first; ties go by the alphabet."""
-    order = sorted(range(len(table.nodes_n)), key=lambda n: (-table.strength_n[n], vocabulary[table.nodes_n[n]]))
+    strengths, names = table.strength_n.tolist(), table.names
+    order = sorted(range(len(names)), key=lambda node: (-strengths[node], names[node]))
     return np.array(order[:concepts], dtype=np.int64)
 
 
-def as_networkx(table: EdgeTable, vocabulary: tuple[str, ...], concepts: int = 0) -> nx.Graph:
+def as_networkx(table: EdgeTable, concepts: int = 0) -> nx.Graph:
     """Return the network with words as nodes and the attribute `weight` on edges; 0 concepts means all."""
-    chosen = most_central(table, vocabulary, concepts or len(table.nodes_n))
-    kept = np.zeros(len(table.nodes_n), dtype=np.bool_)
+    chosen, names = most_central(table, concepts or len(table)), table.names
+    kept = np.zeros(len(table), dtype=np.bool_)
     kept[chosen] = True
-    names = [vocabulary[word] for word in table.nodes_n]
-    graph = nx.Graph(construction=CONSTRUCTION)
+    graph = nx.Graph(construction=table.construction)
     graph.add_nodes_from(names[node] for node in chosen)
     for edge in np.flatnonzero(kept[table.source_E] & kept[table.target_E]):
         ends = names[table.source_E[edge]], names[table.target_E[edge]]

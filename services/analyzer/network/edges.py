@@ -1,12 +1,12 @@
 """The edges of a semantic network as arrays, group by group: replicates are made by subtraction, never re-parsed.
 
-Construction `cooccurrence`: nodes are lower-cased words that are no stop words and hold a letter; two different ones
-are related each time they stand in one window of 5 consecutive words of a document. Stop words keep their place in
-the window. Shapes: n = nodes, E = edges, P = (edge, group) pairs that occur, K = groups.
+The co-occurrence network is here; the syntactic one has a file of its own. Shapes: n = nodes, E = edges, P = (edge,
+group) pairs that occur, K = groups.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,10 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from services.analyzer.cells import Ints, count_cells
+from services.analyzer.lexicon import Lexicon
 from services.analyzer.rungs import RungSample
 from services.analyzer.sample import Words
 
-CONSTRUCTION = "cooccurrence"
+COOCCURRENCE = "cooccurrence"
+SYNTACTIC = "syntactic"
+CONSTRUCTIONS = (COOCCURRENCE, SYNTACTIC)
+"""How networks are built; their names begin the ids of the metrics."""
 WINDOW = 5
 """Consecutive words in which two concepts must stand to be related."""
 
@@ -26,8 +30,11 @@ WINDOW = 5
 class EdgeTable:
     """An undirected weighted network without loops; edges in rising order of (source, target), source < target."""
 
+    construction: str
+    lexicon: Lexicon
+    """What the nodes are called: words, or lemmas."""
     nodes_n: Ints
-    """Word id of each node, rising."""
+    """Id in the lexicon of each node, rising."""
     source_E: Words
     target_E: Words
     """Positions in `nodes_n`."""
@@ -38,6 +45,14 @@ class EdgeTable:
     pair_group_P: Words
     pair_weight_P: Words
     groups: int
+
+    def __len__(self) -> int:
+        return len(self.nodes_n)
+
+    @property
+    def names(self) -> list[str]:
+        """Return what each node is called."""
+        return [self.lexicon.words[node] for node in self.nodes_n.tolist()]
 
     @cached_property
     def degree_n(self) -> Ints:
@@ -75,27 +90,48 @@ class EdgeTable:
         return sums.reshape(len(self.nodes_n), self.groups)
 
 
-def cooccurrences(rung: RungSample) -> EdgeTable:
-    """Return the co-occurrence network of a rung."""
-    cells, weights = count_cells(_meetings(rung, distance) for distance in range(1, WINDOW))
-    groups = (cells % rung.groups).astype(np.int32)
-    cells //= rung.groups
+def edge_table(construction: str, lexicon: Lexicon, groups: int, meetings: Iterable[Ints]) -> EdgeTable:
+    """Return the network in which two words of `lexicon` are related as often as they meet.
+
+    Args:
+        construction: what a meeting is.
+        lexicon: the words.
+        groups: K.
+        meetings: parts of a list of cells (low * V + high) * K + group, one for each meeting; low < high are the ids of
+            the two words.
+    """
+    cells, weights = count_cells(meetings)
+    group_P = (cells % groups).astype(np.int32)
+    cells //= groups
     first = np.diff(cells, prepend=-1) > 0
     begins = np.flatnonzero(first)
-    low, high = np.divmod(cells[first], len(rung.lexicon))
-    related = np.zeros(len(rung.lexicon), dtype=np.bool_)
+    low, high = np.divmod(cells[first], len(lexicon))
+    related = np.zeros(len(lexicon), dtype=np.bool_)
     related[low] = related[high] = True
     place = np.cumsum(related, dtype=np.int32) - 1
     return EdgeTable(
+        construction=construction,
+        lexicon=lexicon,
         nodes_n=np.flatnonzero(related),
         source_E=place[low],
         target_E=place[high],
         weight_E=np.add.reduceat(weights, begins) if len(begins) else weights,
         pair_edge_P=np.cumsum(first, dtype=np.int32) - 1,
-        pair_group_P=groups,
+        pair_group_P=group_P,
         pair_weight_P=weights.astype(np.int32),
-        groups=rung.groups,
+        groups=groups,
     )
+
+
+def cooccurrences(rung: RungSample) -> EdgeTable:
+    """Return the co-occurrence network of a rung.
+
+    Nodes are lower-cased words that are no stop words and hold a letter; two different ones are related each time they
+    stand in one window of 5 consecutive words of a document, and the weight of a relation is how often they do. Stop
+    words keep their place in the window.
+    """
+    meetings = (_meetings(rung, distance) for distance in range(1, WINDOW))
+    return edge_table(COOCCURRENCE, rung.lexicon, rung.groups, meetings)
 
 
 def _meetings(rung: RungSample, distance: int) -> Ints:

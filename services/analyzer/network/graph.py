@@ -5,6 +5,7 @@ Shapes: n = nodes, E = edges, S = sources of a search, W = 64-bit words of a bit
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from services.analyzer.cells import Ints
+from services.analyzer.jackknife import t_quantile
 from services.analyzer.network.edges import EdgeTable
 from services.analyzer.sample import Words
 
@@ -79,26 +81,42 @@ class Graph:
         """Return the largest k such that some part of the network has only nodes with k neighbours inside it."""
         return int(_run(lambda nk: nk.centrality.CoreDecomposition(self._networkit)).maxCoreNumber())
 
-    @cached_property
+    @property
     def mean_path(self) -> float:
         """Return the mean number of steps between two nodes of the giant component, which has at least two."""
+        return int(self._steps_S.sum()) / (len(self._steps_S) * (len(self.giant) - 1))
+
+    @property
+    def mean_path_interval(self) -> tuple[float, float] | None:
+        """Return the 95 % interval of `mean_path` for the choice of sources; None where every node was one."""
+        sources, nodes = len(self._steps_S), len(self.giant)
+        if sources == nodes:
+            return None
+        means = self._steps_S / (nodes - 1)
+        error = math.sqrt(float(means.var(ddof=1)) / sources * (1 - sources / nodes))
+        half = t_quantile(sources - 1, 0.95) * error
+        return self.mean_path - half, self.mean_path + half
+
+    @cached_property
+    def _steps_S(self) -> Ints:
+        """Return the distances from each source to all nodes of the giant component, added up."""
         sources = self.giant
         if len(sources) > EXACT_PATHS:
             sources = np.sort(np.random.default_rng(_SEED).choice(sources, SAMPLED_SOURCES, replace=False))
-        steps = sum(self._steps_from(sources[start : start + _AT_ONCE]) for start in range(0, len(sources), _AT_ONCE))
-        return steps / (len(sources) * (len(self.giant) - 1))
+        parts = [self._steps_from(sources[start : start + _AT_ONCE]) for start in range(0, len(sources), _AT_ONCE)]
+        return np.concatenate(parts)
 
-    def _steps_from(self, sources: Ints) -> int:
-        """Add up the distances from `sources` to all they reach: one breadth-first search for all, a bit for each."""
+    def _steps_from(self, sources: Ints) -> Ints:
+        """Add up the distances from each source to all it reaches: one breadth-first search for all, a bit for each."""
         reached_nW = np.zeros((self.count, -(-len(sources) // 64)), dtype=np.uint64)
         here = np.arange(len(sources))
         reached_nW[sources, here // 64] |= np.uint64(1) << (here % 64).astype(np.uint64)
-        front_nW, distance, steps = reached_nW.copy(), 0, 0
+        front_nW, distance, steps = reached_nW.copy(), 0, np.zeros(len(sources), dtype=np.int64)
         while front_nW.any():
             distance += 1
             front_nW = self._spread(front_nW) & ~reached_nW
             reached_nW |= front_nW
-            steps += distance * int(np.bitwise_count(front_nW).sum())
+            steps += distance * _nodes_of_bits(front_nW)[: len(sources)]
         return steps
 
     def _spread(self, front_nW: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -121,6 +139,14 @@ class Graph:
         ends = (self.source_E.astype(np.uint64), self.target_E.astype(np.uint64))
         data = (self.weight_E.astype(np.float64), ends)
         return _library().GraphFromCoo(data, n=self.count, weighted=True, directed=False)
+
+
+def _nodes_of_bits(front_nW: npt.NDArray[np.uint64]) -> Ints:
+    """Return in how many rows each bit is set, bit 0 of the first word first."""
+    # "<u8" makes the order of the bytes the same on every machine.
+    little = front_nW[front_nW.any(axis=1)].astype("<u8").view(np.uint8)
+    nodes: Ints = np.unpackbits(little, axis=1, bitorder="little").sum(axis=0, dtype=np.int64)
+    return nodes
 
 
 def _library() -> Any:

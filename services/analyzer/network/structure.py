@@ -19,8 +19,8 @@ def clustering(graph: Graph) -> float:
 
         mean over nodes of triangles / (k (k - 1) / 2), 0 where k < 2
 
-    Range [0, 1], no unit; moves either way under collapse. Undefined without relations. Bias: windows of 5 words make
-    triangles by themselves. Source: Watts and Strogatz (1998), Nature 393.
+    Range [0, 1], no unit; moves either way under collapse. Undefined without relations. Bias: windows of 5 words, and
+    neighbourhoods in a tree, make triangles by themselves. Source: Watts and Strogatz (1998), Nature 393.
 
     >>> from services.analyzer.network.graph import graph_of
     >>> clustering(graph_of([(0, 1, 1), (1, 2, 1), (0, 2, 1)]))
@@ -84,9 +84,9 @@ def path_length(graph: Graph) -> float:
 
         mean over pairs of nodes of the length of the shortest path, weights ignored
 
-    Range [1, oo), in steps; moves either way under collapse. Undefined without relations. Bias: above 2,000 nodes,
-    paths from 256 nodes (fixed seed) stand for all; their mean is off by about 1 % at most. Source: Watts and
-    Strogatz (1998), Nature 393.
+    Range [1, oo), in steps; moves either way under collapse. Undefined without relations. Bias: none up to 2,000
+    nodes. Above, paths from 256 nodes (fixed seed) stand for all, and the interval is that of this choice. Source:
+    Watts and Strogatz (1998), Nature 393.
 
     >>> from services.analyzer.network.graph import graph_of
     >>> path_length(graph_of([(0, 1, 5), (1, 2, 1)]))

@@ -63,7 +63,7 @@ def test_only_what_is_asked_for_is_computed(corpus, monkeypatch):
     report, prints = analyze(corpus, metrics=["types", "mattr"])
     assert [value.id for value in report.metrics] == ["types", "mattr"]
     assert report.left_out == ()
-    assert len(prints[0].nodes_n) == 0
+    assert prints[0].networks == {}
 
 
 def test_an_unknown_metric_is_told_before_a_document_is_read():
@@ -171,29 +171,32 @@ def test_a_fingerprint_counts_words_by_group_and_survives_being_written(corpus, 
         types = {value.id: value.replicates for value in rung.metrics}["types"]
         assert tuple(np.count_nonzero(left, axis=0).tolist()) == types
         assert np.all(np.diff(one.types_V.astype(object)) > 0)
-        assert np.all(np.diff(one.edges_E.astype(object)) > 0)
+        assert np.all(np.diff(one.networks["cooccurrence"].edges_E.astype(object)) > 0)
 
 
 def test_masks_of_a_fingerprint_give_the_nodes_and_edges_of_every_replicate(analysed):
     report, prints = analysed
     values = {value.id: value.replicates for value in report.rungs[-1].metrics}
+    network = prints[-1].networks["cooccurrence"]
     for group in range(20):
         elsewhere = np.uint32(2**20 - 1) ^ np.uint32(1 << group)
-        assert np.count_nonzero(prints[-1].node_mask_n & elsewhere) == values["cooccurrence_nodes"][group]
-        assert np.count_nonzero(prints[-1].edge_mask_E & elsewhere) == values["cooccurrence_edges"][group]
+        assert np.count_nonzero(network.node_mask_n & elsewhere) == values["cooccurrence_nodes"][group]
+        assert np.count_nonzero(network.edge_mask_E & elsewhere) == values["cooccurrence_edges"][group]
 
 
 def test_a_fingerprint_names_the_central_concepts_in_the_order_of_the_drawing(analysed):
     report, prints = analysed
     drawn = report.drawing.concepts
     assert len({concept.strength for concept in drawn}) == len(drawn)
-    assert prints[-1].central_C[:7].tolist() == word_keys(concept.label for concept in drawn).tolist()
+    assert (
+        prints[-1].networks["cooccurrence"].central_C[:7].tolist()
+        == word_keys(concept.label for concept in drawn).tolist()
+    )
 
 
 def test_a_large_network_keeps_the_edges_of_smallest_hash(corpus, analysed, monkeypatch):
     monkeypatch.setattr("services.analyzer.fingerprint.EDGE_LIMIT", 50)
-    cut = analyze(corpus)[1][-1]
-    full = analysed[1][-1]
+    cut, full = (prints[-1].networks["cooccurrence"] for prints in (analyze(corpus)[1], analysed[1]))
     assert cut.edges_E.tolist() == full.edges_E[:50].tolist()
     assert cut.edges_to == full.edges_E[49]
     assert cut.edge_mask_E.tolist() == full.edge_mask_E[:50].tolist()

@@ -1,4 +1,7 @@
-"""Reports and baselines in the store: the same content has one name, and names belong to those who gave them."""
+"""Reports and baselines in the store: the same content has one name, and names belong to those who gave them.
+
+`version_1` holds a baseline as version 1 of the analyzer stored it, before values told their definition.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,16 @@ import numpy as np
 import pytest
 
 from ouroscope.errors import AlreadyExists, CorruptArtifact, InvalidRequest, NotFound
+from ouroscope.records.analysis import Comparison, MetricValue, Policy, Verdict
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document
 from ouroscope.store import ArtifactStore
 from services.analyzer import baselines, reports
 from services.analyzer.analysis import analyze
+from services.analyzer.catalogue import METRICS
+from services.analyzer.comparison import compare
 from services.analyzer.side import Side, side_of
+from services.analyzer.spread import FEWEST_SOURCES, HumanSpread, RungSpread, Spread
 from tests.unit.analyzer.corpora import prose
 
 
@@ -43,8 +50,14 @@ def test_what_is_read_is_what_was_published(store: ArtifactStore) -> None:
     assert replace(found.report, report=None) == side().report
     assert found.report.report == ref
     assert found.budgets == side().budgets == {10_000}
-    for name in ("types_V", "counts_VK", "nodes_n", "node_mask_n", "edges_E", "edge_mask_E", "central_C"):
-        assert np.array_equal(getattr(found.fingerprints[10_000], name), getattr(side().fingerprints[10_000], name))
+    there, here = found.fingerprints[10_000], side().fingerprints[10_000]
+    for name in ("types_V", "counts_VK"):
+        assert np.array_equal(getattr(there, name), getattr(here, name))
+    assert there.networks.keys() == here.networks.keys() == {"cooccurrence"}
+    for name in ("nodes_n", "node_mask_n", "edges_E", "edge_mask_E", "central_C"):
+        assert np.array_equal(
+            getattr(there.networks["cooccurrence"], name), getattr(here.networks["cooccurrence"], name)
+        )
 
 
 def test_a_report_is_named_by_its_content_and_not_by_its_name(store: ArtifactStore) -> None:
@@ -130,3 +143,93 @@ def test_only_a_report_can_be_frozen(store: ArtifactStore) -> None:
     frozen = baselines.create(store, "human", published(store))
     with pytest.raises(InvalidRequest, match="report must refer to a report"):
         baselines.create(store, "again", frozen.baseline)
+
+
+OLD = "version-one"
+OLD_DIGEST = "0a2e641df9475097104f5018a9b8394474c42054ac6dac908f3b18ee58a5a024"
+
+
+@pytest.fixture
+def old_store(store: ArtifactStore) -> ArtifactStore:
+    """A store in which version 1 of the analyzer froze a baseline of `same_text`."""
+    here = Path(__file__).with_name("version_1")
+    files = {name: (here / name).read_bytes() for name in (reports.REPORT_FILE, reports.FINGERPRINTS_FILE)}
+    summary: dict[str, str | int] = {"analyzer_version": "1", "documents": 240, "tokens": 12_000, "clusters": 240}
+    ref = store.publish(ArtifactKind.BASELINE, OLD_DIGEST, files, {**summary, "prompts": 0})
+    store.put_name(baselines.SPACE, OLD, ref)
+    return store
+
+
+@cache
+def same_text() -> Side:
+    """What version 1 had measured, measured today."""
+    texts = map(sentences, prose(240, 50, 7, vocabulary=30))
+    documents = [Document(id=str(n), text=text) for n, text in enumerate(texts)]
+    return side_of(*analyze(documents, metrics=[metric.id for metric in METRICS if not metric.needs]))
+
+
+def sentences(text: str) -> str:
+    words = text.split()
+    parts = [words[start : start + 10] for start in range(0, len(words), 10)]
+    for part in parts:
+        part[3] += "\u2019s"
+    return " ".join(" ".join(part).capitalize() + "." for part in parts)
+
+
+def old_side(store: ArtifactStore) -> Side:
+    return reports.read(store, store.get_name(baselines.SPACE, OLD).ref)
+
+
+def judged(baseline: Side, candidate: Side) -> Comparison:
+    spreads = tuple(
+        Spread(id=value.id, mean=1.0, deviation=1.0, sources=FEWEST_SOURCES, definition=value.definition)
+        for value in candidate.text_values(10_000).values()
+    )
+    rungs = (RungSpread(budget=10_000, metrics=spreads),)
+    table = HumanSpread(analyzer_version="", date="", command="", sources=(), rungs=rungs)
+    return compare(baseline, candidate, spread=table, policy=Policy())
+
+
+def test_a_baseline_of_version_1_is_listed_and_read(old_store: ArtifactStore) -> None:
+    frozen = baselines.get(old_store, f"baselines/{OLD}")
+    assert (frozen.analyzer_version, frozen.documents, frozen.tokens) == ("1", 240, 12_000)
+    assert baselines.page(old_store, "", 10) == ((frozen,), "")
+    side = old_side(old_store)
+    assert side.budgets == {10_000}
+    assert {value.definition for value in side.report.metrics} == {1}
+    assert (side.report.parser, side.report.encoder) == ("", "")
+    assert set(side.fingerprints[10_000].networks) == {"cooccurrence"}
+
+
+def test_the_text_that_version_1_measured_is_today_as_it_was(old_store: ArtifactStore) -> None:
+    # A metric that moves here got another definition, and its number in the catalogue must say so.
+    ours, theirs = (side.text_values(10_000) for side in (old_side(old_store), same_text()))
+    kept = [id for id in ours if id in theirs and theirs[id].definition == 1]
+    assert {id: ours[id].value for id in kept} == pytest.approx({id: theirs[id].value for id in kept}, rel=1e-12)
+    told = judged(old_side(old_store), same_text())
+    assert told.verdict is Verdict.STABLE, told.sentence
+    assert told.novel_token_share == 0.0
+    assert [one.effect for one in told.families] == pytest.approx([0.0, 0.0], abs=1e-9)
+    values = {one.id: one.candidate for one in told.metrics}
+    for metric in ("vocabulary_coverage", "cooccurrence_edge_overlap", "cooccurrence_central_overlap"):
+        assert values[metric] == pytest.approx(1.0)
+
+
+def test_one_metric_of_an_old_baseline_with_another_definition_says_so_and_the_others_compare(
+    old_store: ArtifactStore,
+) -> None:
+    def changed(value: MetricValue) -> MetricValue:
+        return replace(value, definition=value.definition + 1) if value.id == "mattr" else value
+
+    rungs = tuple(replace(rung, metrics=tuple(map(changed, rung.metrics))) for rung in same_text().report.rungs)
+    told = judged(old_side(old_store), replace(same_text(), report=replace(same_text().report, rungs=rungs)))
+    reasons = {one.id: one.undefined_because for one in told.metrics}
+    assert reasons["mattr"] == "its definition changed from 1 to 2; measure the baseline again"
+    assert reasons["types"] is None
+    assert told.verdict is Verdict.STABLE
+    assert all("mattr" not in family.metrics for family in told.families)
+
+
+def test_an_old_baseline_can_be_deleted(old_store: ArtifactStore) -> None:
+    baselines.delete(old_store, f"baselines/{OLD}")
+    assert baselines.page(old_store, "", 10) == ((), "")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import random
 import statistics
+from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 
 from ouroscope.canonical import to_plain
@@ -17,8 +19,11 @@ from ouroscope.records.predictions import NextToken
 from services.analyzer import calibrate as command
 from services.analyzer.analysis import analyze
 from services.analyzer.calibration import ModelRecords, Provenance, calibrate
-from services.analyzer.catalogue import ANALYZER_VERSION, CATALOGUE
+from services.analyzer.catalogue import CATALOGUE, METRICS
 from services.analyzer.comparison import compare
+from services.analyzer.parsing.parsed import PARSED, PARTS_OF_SPEECH, Need, Parsed
+from services.analyzer.parsing.parser import load_parser
+from services.analyzer.rungs import RungSample
 from services.analyzer.sample import LADDER
 from services.analyzer.side import Side, side_of
 from services.analyzer.spread import (
@@ -29,11 +34,12 @@ from services.analyzer.spread import (
     read_spread,
     shipped_spread,
 )
+from services.analyzer.tools import Tools
 from tests.unit.analyzer.corpora import prose
 
 SOURCES = 5
 WHERE = Provenance(date="2026-01-01", command="test", versions={"source 0": "1.2"}, model="toy")
-HEADLINES = [info for info in CATALOGUE if info.headline]
+HEADLINES = [metric for metric in METRICS if metric.headline]
 
 
 def source(number: int, documents: int = 240) -> list[Document]:
@@ -43,6 +49,27 @@ def source(number: int, documents: int = 240) -> list[Document]:
         Document(id=f"{number}/{n}", text=text, group=f"module {n % 40}", domain=f"source {number}")
         for n, text in enumerate(texts)
     ]
+
+
+class EachWordAlone:
+    """A parser to which each document is a sentence of verbs in a chain, one for each word."""
+
+    identity = "en_toy 1.0.0 0123456789ab"
+    able = PARSED
+
+    def parse(self, rung: RungSample, needs: frozenset[Need], *_: object) -> Parsed:
+        documents = np.repeat(rung.places_D, rung.used_D)
+        words = np.concatenate([np.arange(used, dtype=np.int32) for used in rung.used_D])
+        lemmas, lemma_T = np.unique(rung.words_N, return_inverse=True)
+        return Parsed(
+            lemmas=tuple(rung.lexicon.words[word] for word in lemmas),
+            lemma_T=lemma_T.astype(np.int32),
+            pos_T=np.full(len(words), PARTS_OF_SPEECH.index("VERB"), dtype=np.uint8),
+            head_T=np.where(words > 0, np.arange(len(words)) - 1, np.arange(len(words))).astype(np.int32),
+            sentence_T=np.repeat(np.arange(len(rung.used_D), dtype=np.int32), rung.used_D),
+            document_T=documents.astype(np.int32),
+            word_T=words,
+        )
 
 
 def expectations(number: int, prompts: int = 80) -> list[NextToken]:
@@ -130,10 +157,10 @@ def test_the_command_makes_a_table_from_files(tmp_path, capsys) -> None:
     ]
     (tmp_path / "mine.jsonl").write_text("\n".join(lines))
     out = tmp_path / "table.json"
-    assert command.main([str(out), "--files", str(tmp_path / "mine.jsonl")]) == 0
+    assert command.main([str(out), "--files", str(tmp_path / "mine.jsonl"), "--parser", "none"]) == 0
     made = read_spread(out)
     assert made.rungs == table().rungs
-    assert made.command == "python -m services.analyzer.calibrate table.json --files mine.jsonl"
+    assert made.command == "python -m services.analyzer.calibrate table.json --files mine.jsonl --parser none"
     (tmp_path / "nameless.jsonl").write_text(json.dumps({"text": "Whose is it?"}))
     assert command.main([str(out), "--files", str(tmp_path / "nameless.jsonl")]) == 1
     assert "domain" in capsys.readouterr().err
@@ -169,13 +196,44 @@ def test_a_metric_in_which_people_do_not_differ_has_no_unit() -> None:
         made.deviation("types", 10_000, 20.0)
 
 
+def test_a_table_knows_the_definition_that_it_was_measured_with_and_is_no_unit_for_another() -> None:
+    assert {one.definition for rung in table().rungs for one in rung.metrics} == {1}
+    assert table().deviation("types", 10_000, 1.0, definition=1) == spread("types", 10_000).deviation
+    with pytest.raises(Undefined, match="by its definition 1, not by 2; calibrate again"):
+        table().deviation("types", 10_000, 1.0, definition=2)
+
+
+def test_a_metric_that_only_larger_rungs_have_has_no_unit_at_a_smaller_one() -> None:
+    late = Spread(id="types", mean=20.0, deviation=1.0, sources=FEWEST_SOURCES)
+    made = replace(table(), rungs=(RungSpread(budget=20_000, metrics=(late,)),))
+    with pytest.raises(Undefined, match="no human spread"):
+        made.deviation("types", 10_000, 20.0)
+
+
+def test_a_table_says_which_parser_its_sources_had() -> None:
+    assert table().parser == ""
+    sources = {f"source {number}": source(number) for number in range(SOURCES)}
+    made = calibrate(sources, WHERE, tools=Tools(parser=EachWordAlone()))  # type: ignore[arg-type]  # looks like one
+    assert made.parser == EachWordAlone.identity
+    (rung,) = (rung for rung in made.rungs if rung.budget == 10_000)
+    assert "dependency_depth_variance" not in {one.id for one in table().rungs[0].metrics}
+    assert {one.id for one in rung.metrics} > {one.id for one in table().rungs[0].metrics}
+
+
 def test_the_shipped_table_can_judge_every_headline_at_every_rung() -> None:
     shipped = shipped_spread()
-    assert shipped.analyzer_version == ANALYZER_VERSION
     assert len(shipped.sources) >= FEWEST_SOURCES
-    for info in HEADLINES:
-        for budget in LADDER if info.family is not Family.MODEL else (0,):
-            assert shipped.deviation(info.id, budget, 1.0) > 0, (info.id, budget)
+    for metric in HEADLINES:
+        if metric.family is Family.EMBEDDING:
+            continue  # The encoder is the user's own, and so is its calibration.
+        for budget in LADDER if metric.family is not Family.MODEL else (0,):
+            assert shipped.deviation(metric.id, budget, 1.0, metric.definition) > 0, (metric.id, budget)
+
+
+def test_the_shipped_table_was_parsed_by_the_parser_that_ships() -> None:
+    shipped = load_parser()
+    assert shipped is not None
+    assert shipped_spread().parser == shipped.identity
 
 
 def test_the_shipped_table_names_only_metrics_that_can_move() -> None:
@@ -195,7 +253,9 @@ def library(name: str) -> tuple[Document, ...]:
 
 
 def measured(documents: list[Document]) -> Side:
-    return side_of(*analyze(documents, metrics=[info.id for info in HEADLINES if info.family is not Family.MODEL]))
+    return side_of(
+        *analyze(documents, metrics=[one.id for one in HEADLINES if one.family is not Family.MODEL and not one.needs])
+    )
 
 
 def test_halves_of_a_human_corpus_are_not_called_collapse_nor_warned_of() -> None:

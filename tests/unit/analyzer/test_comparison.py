@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 
@@ -14,6 +14,7 @@ from ouroscope.records.analysis import (
     Family,
     FamilyEffect,
     MetricEffect,
+    MetricValue,
     PastEffects,
     Policy,
     Verdict,
@@ -22,15 +23,17 @@ from ouroscope.records.analysis import (
 from ouroscope.records.documents import Document
 from ouroscope.records.predictions import NextToken
 from services.analyzer.analysis import analyze
-from services.analyzer.catalogue import ANALYZER_VERSION, CATALOGUE
+from services.analyzer.catalogue import ANALYZER_VERSION, METRICS
 from services.analyzer.comparison import compare
 from services.analyzer.side import Side, side_of
 from services.analyzer.spread import FEWEST_SOURCES, HumanSpread, RungSpread, Spread
 from tests.unit.analyzer.corpora import prose
 
 POLICY = Policy()
-WORDS = tuple(info.id for info in CATALOGUE if info.headline and info.family is not Family.MODEL)
-MODEL = tuple(info.id for info in CATALOGUE if info.headline and info.family is Family.MODEL)
+WORDS = tuple(one.id for one in METRICS if one.headline and one.family is not Family.MODEL and not one.needs)
+SYNTAX = tuple(one.id for one in METRICS if one.headline and one.id.startswith("syntactic_"))
+MODEL = tuple(one.id for one in METRICS if one.headline and one.family is Family.MODEL)
+PARSER = "en_toy 1.0.0 0123456789ab"
 # Headlines of Zipf text, 5 % of their values: enough for tests, which ask for no real calibration.
 SCALES = {
     "types": 60.0,
@@ -48,6 +51,7 @@ SCALES = {
     "collapsed_99": 0.02,
     "next_token_entropy": 0.2,
 }
+SCALES |= {id: SCALES[id.replace("syntactic_", "cooccurrence_")] for id in SYNTAX}
 
 
 def spread_of(ids: Iterable[str]) -> tuple[Spread, ...]:
@@ -62,6 +66,7 @@ TABLE = HumanSpread(
     rungs=(RungSpread(budget=10_000, metrics=spread_of(WORDS)), RungSpread(budget=20_000, metrics=spread_of(WORDS))),
     model_metrics=spread_of(MODEL),
 )
+PARSED_TABLE = replace(TABLE, rungs=(RungSpread(budget=10_000, metrics=spread_of(WORDS + SYNTAX)),), parser=PARSER)
 
 
 @cache
@@ -102,7 +107,9 @@ def test_a_report_beside_itself_is_exactly_as_before() -> None:
     assert (told.verdict, told.reason) == (Verdict.STABLE, VerdictReason.WITHIN_MARGIN)
     for one in told.families:
         assert (one.effect, one.lower, one.upper, one.p_value) == (0.0, 0.0, 0.0, 1.0)
-    directed = [one for one in told.metrics if one.id in WORDS + MODEL]
+    # No prompt has collapsed, and the share of nothing has no interval.
+    assert (effect(told, "collapsed_99").effect, effect(told, "collapsed_99").lower) == (0.0, None)
+    directed = [one for one in told.metrics if one.id in WORDS + MODEL and one.id != "collapsed_99"]
     assert {(one.effect, one.lower, one.upper) for one in directed} == {(0.0, 0.0, 0.0)}
     assert told.novel_token_share == 0.0
 
@@ -211,13 +218,108 @@ def test_too_few_prompts_cannot_vote() -> None:
     assert (told.verdict, told.reason) == (Verdict.INSUFFICIENT_DATA, VerdictReason.TOO_FEW_CLUSTERS)
 
 
-def test_other_definitions_of_the_metrics_are_not_compared() -> None:
+def changed(side: Side, change: Callable[[MetricValue], Iterable[MetricValue]]) -> Side:
+    """Return a side with other values of text."""
+    rungs = (
+        replace(rung, metrics=tuple(new for old in rung.metrics for new in change(old))) for rung in side.report.rungs
+    )
+    return replace(side, report=replace(side.report, rungs=tuple(rungs)))
+
+
+def redefined(side: Side, *metrics: str) -> Side:
+    """Return a side whose values of some metrics rest on a definition 2."""
+    return changed(side, lambda old: [replace(old, definition=2) if old.id in metrics else old])
+
+
+def parsed(side: Side, parser: str = PARSER) -> Side:
+    """Return a side that has the syntactic network as well: one of the same shape as the other network."""
+
+    def both_networks(old: MetricValue) -> list[MetricValue]:
+        other = old.id.replace("cooccurrence_", "syntactic_")
+        return [old] if other == old.id else [old, replace(old, id=other)]
+
+    made = changed(side, both_networks)
+    return replace(made, report=replace(made.report, parser=parser))
+
+
+def test_another_version_of_the_analyzer_changes_no_verdict() -> None:
     older = replace(text(0), report=replace(text(0).report, analyzer_version="0"))
-    told = judge(older, text(1))
+    assert judge(older, text(1)) == judge(text(0), text(1))
+    assert judge(text(0), text(1), table=replace(TABLE, analyzer_version="0")) == judge(text(0), text(1))
+
+
+def test_a_metric_whose_definition_changed_says_so_and_the_others_are_compared() -> None:
+    told = judge(text(0), redefined(text(1), "types"))
+    types = effect(told, "types")
+    assert types.undefined_because == "its definition changed from 1 to 2; measure the baseline again"
+    assert (types.effect, types.lower) == (None, None)
+    of_text = next(one for one in told.families if one.family is Family.TEXT)
+    assert set(of_text.metrics) == {id for id in WORDS if "_" in id and "cooccurrence" not in id} | {"mattr"}
+    assert told.verdict is Verdict.STABLE
+
+
+def test_of_two_definitions_the_older_side_is_to_be_measured_again() -> None:
+    told = judge(redefined(text(0), "types"), text(1))
+    assert "measure the candidate again" in (effect(told, "types").undefined_because or "")
+
+
+def test_a_table_of_another_definition_has_no_unit() -> None:
+    # Both sides agree, and the table does not know the new definition.
+    told = judge(redefined(text(0), "types"), redefined(text(1), "types"))
+    reason = effect(told, "types").undefined_because or ""
+    assert "by its definition 1, not by 2" in reason
+    assert "calibrate again" in reason
+
+
+def test_a_family_that_loses_all_its_headlines_forbids_stability_and_says_why() -> None:
+    told = judge(text(0), redefined(text(1), *WORDS))
     assert (told.verdict, told.reason) == (Verdict.INSUFFICIENT_DATA, VerdictReason.NOTHING_COMPARABLE)
-    assert "measure both again" in told.sentence
-    stale = judge(text(0), text(1), table=replace(TABLE, analyzer_version="0"))
-    assert "calibrate again" in stale.sentence
+    assert told.families == ()
+    assert "text cannot be judged (types: its definition changed from 1 to 2; measure the baseline" in told.sentence
+
+
+def test_both_networks_vote_where_both_sides_were_parsed_by_the_parser_of_the_table() -> None:
+    told = judge(parsed(text(0)), parsed(text(1)), table=PARSED_TABLE)
+    alone = judge(text(0), text(1))
+    network = next(one for one in told.families if one.family is Family.NETWORK)
+    assert set(network.metrics) == set(SYNTAX) | {id for id in WORDS if id.startswith("cooccurrence_")}
+    # The two networks have the same shape here, and the family is their mean.
+    cooccurrence = next(one for one in alone.families if one.family is Family.NETWORK)
+    assert (network.effect, network.lower) == pytest.approx((cooccurrence.effect, cooccurrence.lower))
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_side_that_was_not_parsed_is_compared_by_cooccurrence(swapped: bool) -> None:
+    sides = (text(0), parsed(text(1)))
+    told = judge(*(sides[::-1] if swapped else sides), table=PARSED_TABLE)
+    network = next(one for one in told.families if one.family is Family.NETWORK)
+    assert all(metric.startswith("cooccurrence_") for metric in network.metrics)
+    assert not [one for one in told.metrics if one.id in SYNTAX]
+    assert told.verdict is Verdict.STABLE
+
+
+def test_what_two_parsers_made_is_not_compared() -> None:
+    told = judge(parsed(text(0), "en_other 2.0.0 ba9876543210"), parsed(text(1)), table=PARSED_TABLE)
+    reason = effect(told, "syntactic_nodes").undefined_because
+    assert reason == f"parsed with en_other 2.0.0 ba9876543210 there and with {PARSER} here"
+    assert effect(told, "cooccurrence_nodes").effect is not None
+    overlap = effect(told, "syntactic_node_overlap")
+    assert (overlap.candidate, overlap.undefined_because) == (None, reason)
+
+
+def test_the_human_spread_of_another_parser_is_no_unit_and_the_hint_names_the_command() -> None:
+    told = judge(parsed(text(0)), parsed(text(1)), table=replace(PARSED_TABLE, parser=""))
+    reason = effect(told, "syntactic_nodes").undefined_because or ""
+    assert "the human spread with nothing" in reason
+    assert "python -m services.analyzer.calibrate TABLE --parser en_toy" in reason
+    assert effect(told, "cooccurrence_nodes").effect is not None
+
+
+def test_a_metric_without_direction_asks_for_no_calibration() -> None:
+    documents = [Document(id=str(n), text=t) for n, t in enumerate(prose(300, 50, 0))]
+    side = side_of(*analyze(documents, metrics=["document_length"]))
+    told = judge(side, side)
+    assert effect(told, "document_length").undefined_because == "it has no direction under collapse"
 
 
 def test_a_metric_without_human_spread_has_no_effect_and_says_so() -> None:

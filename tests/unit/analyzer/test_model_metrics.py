@@ -77,6 +77,15 @@ def test_values_of_next_token_records():
     assert values["gini_top100"] == pytest.approx((gini([0.995, 0.001]) + 0) / 2)
 
 
+@pytest.mark.parametrize(("collapsed", "interval"), [(4, False), (5, True), (35, True), (36, False)])
+def test_the_share_of_collapsed_prompts_has_an_interval_where_five_have_and_five_have_not(collapsed, interval):
+    prompts = [prompt(n, (0.995 if n < collapsed else 0.5, 0.001)) for n in range(40)]
+    found = measured(prompts)["collapsed_99"]
+    assert found.value == pytest.approx(collapsed / 40)
+    assert bool(found.replicates) is interval
+    assert (found.lower is not None) is interval
+
+
 def test_values_of_scored_texts():
     documents = [scored(0, role=TextRole.DOCUMENT), scored(1, (0.125,), role=TextRole.DOCUMENT)]
     values = {id: value.value for id, value in measured(texts=[scored(0), *documents], base=documents).items()}

@@ -3,12 +3,14 @@
 import itertools
 import json
 import math
+import xml.etree.ElementTree as ET
 
 import networkx as nx
 import numpy as np
 import pytest
 from scipy import stats
 
+from ouroscope.records.analysis import Concept, NetworkDrawing, Relation
 from services.analyzer.analysis import value_of
 from services.analyzer.catalogue import METRICS
 from services.analyzer.concepts import is_concept
@@ -18,6 +20,7 @@ from services.analyzer.network.drawing import as_networkx, drawing, graphml, nod
 from services.analyzer.network.edges import cooccurrences
 from services.analyzer.network.graph import Graph, graph_of
 from services.analyzer.network.structure import assortativity
+from services.analyzer.network.svg import HEIGHT, WIDTH, svg
 
 from .corpora import prose, rung_of
 
@@ -28,6 +31,11 @@ BY_ID = {metric.id.removeprefix("cooccurrence_"): metric for metric in METRICS}
 def measured():
     # 15 documents: one group, so that values are those of the whole network.
     return MeasuredRung(rung_of(prose(15, 40, seed=8, vocabulary=150)))
+
+
+@pytest.fixture(scope="module")
+def network(measured):
+    return measured.network("cooccurrence")
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +50,8 @@ def oracle(measured):
     return graph
 
 
-def test_the_network_is_that_of_the_definition(measured, oracle):
-    built = as_networkx(measured.network, measured.rung.lexicon.words)
+def test_the_network_is_that_of_the_definition(network, oracle):
+    built = as_networkx(network.table)
     assert nx.utils.graphs_equal(nx.Graph(built.edges(data=True)), nx.Graph(oracle.edges(data=True)))
 
 
@@ -79,10 +87,10 @@ def test_measures_are_those_of_networkx(name, measured, oracle):
     assert value_of(BY_ID[name], measured).value == pytest.approx(ORACLES[name](oracle), abs=1e-9)
 
 
-def test_modularity_is_that_of_its_partition_and_no_worse_than_that_of_networkx(measured, oracle):
-    names = [measured.rung.lexicon.words[word] for word in measured.network.nodes_n]
+def test_modularity_is_that_of_its_partition_and_no_worse_than_that_of_networkx(measured, network, oracle):
+    names = network.table.names
     parts: dict[int, set[str]] = {}
-    for name, part in zip(names, measured.graph.partition_n.tolist(), strict=True):
+    for name, part in zip(names, network.graph.partition_n.tolist(), strict=True):
         parts.setdefault(part, set()).add(name)
     found = value_of(BY_ID["modularity"], measured).value
     assert found == pytest.approx(nx.community.modularity(oracle, parts.values()), abs=1e-9)
@@ -90,9 +98,9 @@ def test_modularity_is_that_of_its_partition_and_no_worse_than_that_of_networkx(
     assert value_of(BY_ID["communities"], measured).value == len(parts)
 
 
-def test_communities_are_the_same_every_time(measured):
-    again = Graph.of(measured.network)
-    assert np.array_equal(again.partition_n, measured.graph.partition_n)
+def test_communities_are_the_same_every_time(network):
+    again = Graph.of(network.table)
+    assert np.array_equal(again.partition_n, network.graph.partition_n)
 
 
 def test_structure_of_a_network_in_pieces_is_that_of_networkx():
@@ -103,13 +111,13 @@ def test_structure_of_a_network_in_pieces_is_that_of_networkx():
     assert assortativity(graph) == pytest.approx(nx.degree_assortativity_coefficient(oracle), abs=1e-12)
 
 
-def test_paths_from_sampled_sources_come_close_to_all_paths(measured, monkeypatch):
-    exact = Graph.of(measured.network).mean_path
+def test_paths_from_sampled_sources_come_close_to_all_paths(network, monkeypatch):
+    exact = Graph.of(network.table).mean_path
     monkeypatch.setattr(graph_module, "EXACT_PATHS", 50)
     monkeypatch.setattr(graph_module, "SAMPLED_SOURCES", 60)
-    sampled = Graph.of(measured.network).mean_path
+    sampled = Graph.of(network.table).mean_path
     assert sampled == pytest.approx(exact, rel=0.02)
-    assert sampled == Graph.of(measured.network).mean_path
+    assert sampled == Graph.of(network.table).mean_path
 
 
 def test_paths_are_right_with_more_sources_than_bits_in_a_word():
@@ -118,18 +126,18 @@ def test_paths_are_right_with_more_sources_than_bits_in_a_word():
 
 
 def test_stop_words_are_no_concepts_but_keep_their_place():
-    near = MeasuredRung(rung_of(["cat and the of dog"])).network
-    far = MeasuredRung(rung_of(["cat and the of a dog"])).network
+    near = cooccurrences(rung_of(["cat and the of dog"]))
+    far = cooccurrences(rung_of(["cat and the of a dog"]))
     assert len(near.nodes_n) == 2
     assert len(far.nodes_n) == 0
 
 
 def test_relations_do_not_cross_documents():
-    assert len(MeasuredRung(rung_of(["cat", "dog"])).network.nodes_n) == 0
+    assert len(cooccurrences(rung_of(["cat", "dog"])).nodes_n) == 0
 
 
 def test_a_concept_is_not_related_to_itself():
-    assert len(MeasuredRung(rung_of(["cat cat cat"])).network.source_E) == 0
+    assert len(cooccurrences(rung_of(["cat cat cat"])).source_E) == 0
 
 
 def test_numbers_and_single_letters_are_no_concepts():
@@ -142,8 +150,8 @@ def test_numbers_and_single_letters_are_no_concepts():
     ]
 
 
-def test_a_drawing_shows_the_strongest_concepts_and_relations_among_them(measured, oracle):
-    drawn = drawing(measured.network, measured.rung.lexicon.words, 12)
+def test_a_drawing_shows_the_strongest_concepts_and_relations_among_them(network, oracle):
+    drawn = drawing(network.table, 12)
     strengths = sorted(((-s, name) for name, s in oracle.degree(weight="weight")))[:12]
     assert [(concept.label, concept.strength) for concept in drawn.concepts] == [(name, -s) for s, name in strengths]
     assert drawn.construction == "cooccurrence"
@@ -154,19 +162,19 @@ def test_a_drawing_shows_the_strongest_concepts_and_relations_among_them(measure
     assert 0 < len(drawn.relations) <= 60
 
 
-def test_a_drawing_does_not_depend_on_the_order_of_words(measured):
+def test_a_drawing_does_not_depend_on_the_order_of_words(measured, network):
     rung = rung_of(list(reversed(measured.rung.texts)))
     again = cooccurrences(rung)
-    assert drawing(again, rung.lexicon.words, 12) == drawing(measured.network, measured.rung.lexicon.words, 12)
+    assert drawing(again, 12) == drawing(network.table, 12)
 
 
 def test_a_drawing_of_nothing_is_empty():
     rung = rung_of(["the of"])
-    assert drawing(cooccurrences(rung), rung.lexicon.words, 5).concepts == ()
+    assert drawing(cooccurrences(rung), 5).concepts == ()
 
 
-def test_exports_are_read_back_by_networkx(measured, oracle, tmp_path):
-    graph = as_networkx(measured.network, measured.rung.lexicon.words)
+def test_exports_are_read_back_by_networkx(network, oracle, tmp_path):
+    graph = as_networkx(network.table)
     path = tmp_path / "network.graphml"
     path.write_bytes(graphml(graph))
     link = nx.node_link_graph(json.loads(node_link_json(graph)), edges="edges")
@@ -176,6 +184,64 @@ def test_exports_are_read_back_by_networkx(measured, oracle, tmp_path):
         }
 
 
-def test_an_export_can_be_cut_to_the_strongest_concepts(measured):
-    few = as_networkx(measured.network, measured.rung.lexicon.words, 10)
-    assert sorted(few) == sorted(c.label for c in drawing(measured.network, measured.rung.lexicon.words, 10).concepts)
+def test_an_export_can_be_cut_to_the_strongest_concepts(network):
+    few = as_networkx(network.table, 10)
+    assert sorted(few) == sorted(c.label for c in drawing(network.table, 10).concepts)
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_a_picture_shows_every_concept_and_relation_inside_its_frame(network):
+    drawn = drawing(network.table, 30)
+    root = ET.fromstring(svg(drawn))
+    circles, lines = root.findall(f"{SVG}circle"), root.findall(f"{SVG}line")
+    assert len(circles) == 30
+    assert len(lines) == len(drawn.relations)
+    assert all(0 <= float(circle.get("cx")) <= WIDTH and 0 <= float(circle.get("cy")) <= HEIGHT for circle in circles)
+    names = {text.text for text in root.findall(f"{SVG}text")}
+    assert names <= {concept.label for concept in drawn.concepts}
+    assert drawn.concepts[0].label in names
+
+
+def test_a_picture_speaks_to_a_screen_reader(network):
+    drawn = drawing(network.table, 30)
+    root = ET.fromstring(svg(drawn))
+    spoken = [root.find(f"*[@id='{id}']").text for id in root.get("aria-labelledby").split()]
+    assert root.get("role") == "img"
+    assert spoken[0] == "Semantic network (cooccurrence)"
+    assert all(concept.label in spoken[1] for concept in drawn.concepts[:8])
+
+
+def test_a_picture_is_the_same_every_time(network):
+    assert svg(drawing(network.table, 30)) == svg(drawing(network.table, 30))
+
+
+HOSTILE = (
+    "</text><script>alert(1)</script>",
+    "a&b\"'",
+    "]]>",
+    "nul\x00\x08",
+    "\ud800half",
+    "\u202eright",
+    "x" * 500,
+    "\uffff",
+)
+
+
+def test_a_picture_of_hostile_labels_is_plain_xml_without_scripts():
+    concepts = tuple(Concept(label=label, strength=2.0, degree=1) for label in HOSTILE)
+    relations = tuple(Relation(source=place, target=place + 1, weight=1.0) for place in range(len(HOSTILE) - 1))
+    content = svg(NetworkDrawing(construction="syntactic", concepts=concepts, relations=relations))
+    root = ET.fromstring(content)
+    assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
+        *("svg", "title", "desc", "style"),
+        *("line", "circle", "text"),
+    }
+    assert len(root.findall(f"{SVG}circle")) == len(HOSTILE)
+
+
+@pytest.mark.parametrize("concepts", [(), (Concept(label="alone", strength=0.0, degree=0),)])
+def test_a_picture_of_nearly_nothing_can_be_drawn(concepts):
+    root = ET.fromstring(svg(NetworkDrawing(construction="cooccurrence", concepts=concepts, relations=())))
+    assert len(root.findall(f"{SVG}circle")) == len(concepts)

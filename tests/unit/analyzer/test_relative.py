@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save
+from scipy.spatial.distance import jensenshannon
 
-from ouroscope.errors import Undefined
+from ouroscope.errors import CorruptArtifact, Undefined
 from ouroscope.records.analysis import Policy, VerdictReason
-from services.analyzer.fingerprint import Fingerprint
+from services.analyzer.fingerprint import Fingerprint, NetworkPrint, from_bytes, to_bytes
 from services.analyzer.jackknife import GROUPS
+from services.analyzer.network.edges import CONSTRUCTIONS
 from services.analyzer.relative import (
     central_overlap,
     edge_overlap,
     node_overlap,
     novelty,
     own_novelty,
+    pos_divergence,
     relative_metrics,
     tail_coverage,
     vocabulary_coverage,
@@ -35,17 +41,29 @@ def only_in(group: int, times: int = 1) -> tuple[int, ...]:
 
 def words(
     counts: Mapping[int, Sequence[int]],
-    nodes: Mapping[int, int] | None = None,
-    edges: Mapping[int, int] | None = None,
-    edges_to: int = 2**64 - 1,
-    central: Sequence[int] = (),
+    networks: Mapping[str, NetworkPrint] | None = None,
+    parts_of_speech: Sequence[Sequence[int]] | None = None,
 ) -> Fingerprint:
     """Make the fingerprint of a corpus whose word with hash h occurs `counts[h]` times by group."""
-    nodes, edges, ranked = nodes or {}, edges or {}, sorted(counts)
+    ranked = sorted(counts)
     return Fingerprint(
         budget=10_000,
         types_V=np.array(ranked, dtype=np.uint64),
         counts_VK=np.array([counts[h] for h in ranked], dtype=np.int32).reshape(len(ranked), GROUPS),
+        networks=networks or {},
+        parts_of_speech_PK=None if parts_of_speech is None else np.array(parts_of_speech, dtype=np.int32),
+    )
+
+
+def network(
+    nodes: Mapping[int, int] | None = None,
+    edges: Mapping[int, int] | None = None,
+    edges_to: int = 2**64 - 1,
+    central: Sequence[int] = (),
+) -> NetworkPrint:
+    """Make the print of a network from hashes and the groups in which each occurs."""
+    nodes, edges = nodes or {}, edges or {}
+    return NetworkPrint(
         nodes_n=np.array(sorted(nodes), dtype=np.uint64),
         node_mask_n=np.array([nodes[h] for h in sorted(nodes)], dtype=np.uint32),
         edges_E=np.array(sorted(edges), dtype=np.uint64),
@@ -122,40 +140,115 @@ def test_the_tail_is_the_rarer_half() -> None:
 
 
 def test_overlap_of_nodes_is_jaccard() -> None:
-    ours = words({1: EVERYWHERE}, nodes={1: ALL_GROUPS, 2: ALL_GROUPS, 3: ALL_GROUPS})
-    theirs = words({1: EVERYWHERE}, nodes={2: ALL_GROUPS, 3: 1 << 7, 4: ALL_GROUPS})
+    ours = network(nodes={1: ALL_GROUPS, 2: ALL_GROUPS, 3: ALL_GROUPS})
+    theirs = network(nodes={2: ALL_GROUPS, 3: 1 << 7, 4: ALL_GROUPS})
     shares = node_overlap(ours, theirs)
     assert shares[0] == 0.5
     assert shares[7] == 0.25  # node 3 of the candidate is gone without group 7
 
 
 def test_edges_beyond_the_smaller_bound_are_left_out() -> None:
-    ours = words({1: EVERYWHERE}, edges={10: ALL_GROUPS, 20: ALL_GROUPS}, edges_to=20)
-    theirs = words({1: EVERYWHERE}, edges={10: ALL_GROUPS, 30: ALL_GROUPS})
+    ours = network(edges={10: ALL_GROUPS, 20: ALL_GROUPS}, edges_to=20)
+    theirs = network(edges={10: ALL_GROUPS, 30: ALL_GROUPS})
     assert edge_overlap(ours, theirs) == (0.5,) * GROUPS
 
 
 def test_central_overlap_heeds_the_order() -> None:
-    straight = words({1: EVERYWHERE}, central=range(100))
-    swapped_high = words({1: EVERYWHERE}, central=[1, 0, *range(2, 100)])
-    swapped_low = words({1: EVERYWHERE}, central=[*range(98), 99, 98])
+    straight = network(central=range(100))
+    swapped_high = network(central=[1, 0, *range(2, 100)])
+    swapped_low = network(central=[*range(98), 99, 98])
     assert central_overlap(straight, straight) == pytest.approx(1.0)
     assert central_overlap(straight, swapped_high) < central_overlap(straight, swapped_low) < 1
     # One of two in common at depth 1 (none) and 2 (all): p^2 + (1 - p) / p * p^2 = p.
-    pair = central_overlap(words({1: EVERYWHERE}, central=[1, 2]), words({1: EVERYWHERE}, central=[2, 1]))
+    pair = central_overlap(network(central=[1, 2]), network(central=[2, 1]))
     assert pair == pytest.approx(0.98)
 
 
 def test_an_empty_network_has_no_overlap_and_says_why() -> None:
-    corpus = words({1: EVERYWHERE})
     with pytest.raises(Undefined):
-        node_overlap(corpus, corpus)
-    undefined = {value.id for value in relative_metrics(corpus, corpus) if value.undefined_because}
-    assert undefined == {
-        "cooccurrence_node_overlap",
-        "cooccurrence_edge_overlap",
-        "cooccurrence_central_overlap",
-    }
+        node_overlap(network(), network())
+    for networks, reason in (
+        ({name: network() for name in CONSTRUCTIONS}, "there is nothing to relate to"),
+        ({}, "a side was measured without its cooccurrence network"),
+    ):
+        corpus = words({1: EVERYWHERE}, networks)
+        undefined = {value.id: value.undefined_because for value in relative_metrics(corpus, corpus)}
+        assert undefined["cooccurrence_node_overlap"] == reason
+        assert undefined["pos_divergence"] == "a side was measured without parts of speech"
+        assert {id for id, why in undefined.items() if why is None} == {
+            "vocabulary_coverage",
+            "tail_coverage",
+            "novel_token_share",
+        }
+
+
+def test_what_was_made_by_unlike_tools_is_undefined_with_the_reason() -> None:
+    def check(metric: str) -> None:
+        if metric.startswith("syntactic_"):
+            raise Undefined("parsed with A there and with B here")
+
+    full = network({1: ALL_GROUPS}, {5: ALL_GROUPS}, central=[1])
+    corpus = words({1: EVERYWHERE}, {name: full for name in CONSTRUCTIONS}, [EVERYWHERE])
+    values = {value.id: value for value in relative_metrics(corpus, corpus, check)}
+    assert values["syntactic_central_overlap"].undefined_because == "parsed with A there and with B here"
+    assert values["cooccurrence_central_overlap"].value == pytest.approx(1.0)
+    assert values["pos_divergence"].value == 0.0
+
+
+counts_of_parts = st.lists(st.integers(0, 50), min_size=GROUPS, max_size=GROUPS)
+parts_of_speech = st.lists(counts_of_parts, min_size=4, max_size=4).map(lambda rows: [*rows, [2] * GROUPS])
+
+
+@given(parts_of_speech, parts_of_speech)
+def test_divergence_of_parts_of_speech_is_that_of_scipy(ours: list[list[int]], theirs: list[list[int]]) -> None:
+    found = pos_divergence(*(words({1: EVERYWHERE}, parts_of_speech=side) for side in (ours, theirs)))
+    for group, replicate in enumerate(found):
+        p, q = (np.delete(np.array(side), group, axis=1).sum(axis=1) for side in (ours, theirs))
+        # Its square root loses half of the digits near 0.
+        assert replicate == pytest.approx(jensenshannon(p, q) ** 2, rel=1e-9, abs=1e-15)
+
+
+@given(parts_of_speech)
+def test_parts_of_speech_do_not_diverge_from_themselves(rows: list[list[int]]) -> None:
+    side = words({1: EVERYWHERE}, parts_of_speech=rows)
+    assert set(pos_divergence(side, side)) == {0.0}
+
+
+def test_parts_of_speech_that_have_nothing_in_common_diverge_by_ln_2() -> None:
+    ours, theirs = ([EVERYWHERE, [0] * GROUPS], [[0] * GROUPS, EVERYWHERE])
+    found = pos_divergence(*(words({1: EVERYWHERE}, parts_of_speech=side) for side in (ours, theirs)))
+    assert found == pytest.approx([math.log(2)] * GROUPS)
+
+
+def same(ours: Fingerprint, theirs: Fingerprint) -> bool:
+    return to_bytes([ours]) == to_bytes([theirs])
+
+
+def test_a_fingerprint_is_read_as_it_was_written() -> None:
+    full = network({1: 3, 2: 5}, {7: 1}, edges_to=9, central=[2, 1])
+    one = words({1: EVERYWHERE, 2: only_in(4)}, {"cooccurrence": full, "syntactic": network()}, [EVERYWHERE] * 17)
+    other = replace(words({3: EVERYWHERE}), budget=20_000)
+    read = from_bytes(to_bytes([other, one]))
+    assert [print.budget for print in read] == [10_000, 20_000]
+    assert same(read[0], one)
+    assert same(read[1], other)
+    assert read[1].networks == {}
+    assert read[1].parts_of_speech_PK is None
+
+
+def test_a_fingerprint_of_version_1_is_read_with_its_one_network() -> None:
+    full = network({1: 3, 2: 5}, {7: 1}, edges_to=9, central=[2, 1])
+    one = words({1: EVERYWHERE}, {"cooccurrence": full})
+    arrays = {f"10000/{part}": np.atleast_1d(getattr(full, part)) for part in full.__dataclass_fields__}
+    arrays |= {"10000/types_V": one.types_V, "10000/counts_VK": one.counts_VK}
+    (read,) = from_bytes(save(arrays))
+    assert same(read, one)
+
+
+@pytest.mark.parametrize("content", [save({"10000/types_V": np.zeros(1)}), save({"x/y": np.zeros(1)})])
+def test_tensors_that_are_no_fingerprint_are_refused(content: bytes) -> None:
+    with pytest.raises(CorruptArtifact):
+        from_bytes(content)
 
 
 def test_the_guard_closes_on_what_exceeds_the_own_novelty_of_the_baseline() -> None:

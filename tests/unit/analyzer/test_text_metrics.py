@@ -44,12 +44,20 @@ def without(rung: RungSample, group: int) -> RungSample:
         groups_N=np.zeros(int(kept.sum()), dtype=np.int32),
         lengths_D=rung.lengths_D[used],
         texts=tuple(rung.texts[place] for place in used),
+        places_D=rung.places_D[used],
+        used_D=np.bincount(documents).astype(np.int32),
     )
 
 
-# Windows and compressed blocks end with their group, so the text of 19 groups laid end to end is another text for them.
-IN_STREAMS = {"mattr", "mtld", "compression_ratio", "entropy_rate"}
-REPLICABLE = [metric for metric in (*TEXT, *NETWORK) if not metric.largest_rung_only and metric.id not in IN_STREAMS]
+# Windows, compressed blocks and comparisons of documents end with their group, so the text of 19 groups laid end to end
+# is another text for them.
+IN_STREAMS = {"mattr", "mtld", "compression_ratio", "entropy_rate", "self_bleu_4", "levenshtein_diversity"}
+# What needs a parser is held to the same law where a parser is.
+REPLICABLE = [
+    metric
+    for metric in (*TEXT, *NETWORK)
+    if not (metric.largest_rung_only or metric.needs) and metric.id not in IN_STREAMS
+]
 
 
 @settings(max_examples=20, deadline=None)

@@ -1,0 +1,172 @@
+"""Where work that takes processors is done: in this process, or in several others. Knows nothing of what is done.
+
+Answers come in the order of the items, whatever the number of processes, so results do not depend on it. Work must be
+a function of a module with arguments that can be pickled (`functools.partial` is fine); what it loads it keeps by
+itself, so that each process loads it once. Another place to work, a cluster say, is another class with `map` and
+`close`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Protocol, TypeVar
+
+from ouroscope.errors import Unavailable
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_WAITING_PER_PROCESS = 2
+# Items handed out before their turn: enough that no process waits, few enough that memory stays bounded.
+_CLOSING = "the worker processes are shutting down"
+_ONE_THREAD = {
+    name: "1"
+    for name in (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "BLIS_NUM_THREADS",
+        "VECLIB_MAXIMUM_THREADS",
+    )
+}
+_environment = threading.Lock()
+
+
+class Executor(Protocol):
+    """Does work on items, one answer for each."""
+
+    def map(self, work: Callable[[T], R], items: Iterable[T]) -> Generator[R]:
+        """Yield `work(item)` for each item, in order; items are taken as answers are. What the work raises is raised.
+
+        Whoever stops before the last answer closes the generator; items that have not begun never will.
+
+        Raises:
+            Unavailable: a process of the executor was lost, or the executor is closed.
+        """
+
+    def close(self) -> None:
+        """Give back what the executor holds."""
+
+
+class InProcess:
+    """Does the work where it is asked for, when the answer is asked for."""
+
+    def map(self, work: Callable[[T], R], items: Iterable[T]) -> Generator[R]:
+        """Yield `work(item)` for each item."""
+        for item in items:
+            yield work(item)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Processes:
+    """Does the work in `count` processes, started when first needed; they end with this one.
+
+    They are spawned: a fork of a process with gRPC threads may never wake up. Any number of threads may ask at once.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._turn = threading.Lock()
+        self._closed = False
+        self._pool = self._start()
+
+    def map(self, work: Callable[[T], R], items: Iterable[T]) -> Generator[R]:
+        """Yield `work(item)` for each item, at most a few items ahead of the reader."""
+        waiting: deque[Future[R]] = deque()
+        pool = self._pool
+        try:
+            for item in items:
+                waiting.append(self._submit(pool, work, item))
+                if len(waiting) >= _WAITING_PER_PROCESS * self._count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            self._replace(pool)
+            raise Unavailable("a worker process was lost, perhaps for want of memory; try again") from error
+        except CancelledError as error:
+            raise Unavailable(_CLOSING) from error
+        finally:
+            # The reader may have left early.
+            for future in waiting:
+                future.cancel()
+
+    def close(self) -> None:
+        """End the processes; work that has begun is finished first."""
+        with self._turn:
+            self._closed = True
+        self._pool.shutdown(cancel_futures=True)
+
+    def _submit(self, pool: ProcessPoolExecutor, work: Callable[[T], R], item: T) -> Future[R]:
+        # Under the lock, since a pool that is shut down answers with a plain RuntimeError.
+        with self._turn:
+            if self._closed:
+                raise Unavailable(_CLOSING)
+            return pool.submit(work, item)
+
+    def _replace(self, broken: ProcessPoolExecutor) -> None:
+        """Put a new pool in the place of a broken one, once, however many threads find it broken."""
+        with self._turn:
+            if self._pool is broken and not self._closed:
+                self._pool = self._start()
+
+    def _start(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(self._count, mp_context=_WorkerContext(), initializer=_begin)
+
+
+def executor_of(processes: int) -> Executor:
+    """Return what does the work in so many processes; 1 is this one."""
+    return InProcess() if processes == 1 else Processes(processes)
+
+
+class _Worker(SpawnProcess):
+    """A process with one thread for arithmetic: several with all processors each would wait for one another."""
+
+    def start(self) -> None:
+        with _environment, _set(_ONE_THREAD):
+            super().start()
+
+
+class _WorkerContext(SpawnContext):
+    Process = _Worker
+
+
+@contextmanager
+def _set(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for the child that is being started: it reads them before any code of ours runs."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _begin() -> None:
+    """Prepare a new process: Ctrl-C is for the parent to handle, and its death is ours."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True, name="parent-watch").start()
+
+
+def _end_with_parent() -> None:
+    # Linux could send a signal instead, but does so when the thread that started us ends, and threads come and go.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)

@@ -1,0 +1,66 @@
+"""What an analyzer may have beyond arithmetic: a parser, an encoder of meanings. Any may be missing, with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from ouroscope.executor import executor_of
+from services.analyzer.embedding.embedded import Encoder
+from services.analyzer.embedding.folder import load_encoder
+from services.analyzer.parsing.parsed import PARSED, Need
+from services.analyzer.parsing.parser import Parser, load_parser
+from services.analyzer.parsing.sources import SHIPPED
+
+NO_PARSER = (
+    "no parser was given: name a spaCy pipeline by OURO_ANALYZER_PARSER or --parser (en_ouro_sm comes with the project)"
+)
+NO_ENCODER = "no encoder was given: name a model for embeddings by OURO_ANALYZER_ENCODER (extra `embeddings`)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """The tools of one analyzer."""
+
+    parser: Parser | None = None
+    encoder: Encoder | None = None
+
+    @property
+    def lacking(self) -> Mapping[Need, str]:
+        """Return which needs cannot be met here, each with the reason."""
+        blind = {} if self.encoder else {Need.EMBEDDING: NO_ENCODER}
+        if self.parser is None:
+            return {**dict.fromkeys(PARSED, NO_PARSER), **blind}
+        unable = {need: f"{self.parser.identity} makes no {need.value}" for need in PARSED - self.parser.able}
+        return {**unable, **blind}
+
+    @property
+    def identities(self) -> Mapping[str, str]:
+        """Return what else than the request changes an answer."""
+        return {
+            "parser": f"{self.parser.identity}, spaCy {version('spacy')}" if self.parser else "",
+            "encoder": f"{self.encoder.identity}, {self.encoder.libraries}" if self.encoder else "",
+        }
+
+    def close(self) -> None:
+        """End the processes that parse, if there are any."""
+        if self.parser:
+            self.parser.executor.close()
+
+
+def open_tools(parser: str = SHIPPED, processes: int = 1, encoder: str = "") -> Tools:
+    """Return the tools of these names; close them in the end.
+
+    Args:
+        parser: a spaCy pipeline by name or folder, or `none`.
+        processes: how many parse; 1 is this one.
+        encoder: a model for embeddings by folder or id of the Hub; empty or `none` for no embeddings.
+
+    Raises:
+        PreconditionFailed: there is no such parser, or a package is missing.
+        NotFound: there is no such encoder; see `load_encoder`.
+    """
+    # The encoder first: nothing has to be closed if there is none.
+    found = load_encoder(encoder)
+    return Tools(parser=load_parser(parser, executor_of(processes)), encoder=found)
