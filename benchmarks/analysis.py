@@ -1,7 +1,7 @@
 """Speed of a whole analysis: beside the bare parser, beside EmoAtlas, with two processes, over gRPC; and its memory.
 
-    python -m benchmarks.analysis FILE [--parser NAME] [--emoatlas FOLDER]      speed, one table
-    python -m benchmarks.analysis FILE --memory                                  peak memory, ten times the documents
+    python -m benchmarks.analysis FILE [--parser NAME] [--emoatlas FOLDER]      speed
+    python -m benchmarks.analysis FILE --memory                                 peak memory, 0.2 to 5 million words
 
 FILE is JSON lines with `id` and `text`. FOLDER is a checkout of EmoAtlas with its dependencies on the path; its network
 construction is run with the same spaCy pipeline, the last step (edge list to graph) left out. Times are CPU seconds
@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -76,7 +76,7 @@ def _speed(documents: Sequence[Document], options: argparse.Namespace) -> None:
     tools = Tools(parser=load_parser(options.parser))
     assert tools.parser is not None
     rung = ladder(Accumulator().fold_all(documents).finalise())[-1]
-    nlp = spacy.load(tools.parser.path)
+    nlp = spacy.load(tools.parser.source.path)
     works: Mapping[str, Callable[[], Any]] = {
         "bare pipe": partial(_pipe, nlp, rung.texts),
         "bare pipe, all texts": partial(_pipe, nlp, [document.text for document in documents]),
@@ -93,7 +93,8 @@ def _speed(documents: Sequence[Document], options: argparse.Namespace) -> None:
     if options.emoatlas:
         _emoatlas(options.emoatlas, nlp, rung, all_words / seconds["full analysis"])
     _two_processes(documents, rung, options.parser)
-    asyncio.run(_over_grpc(documents))
+    asyncio.run(_over_grpc(documents, Tools(), ROUNDS))
+    asyncio.run(_over_grpc(documents, tools, 1))
 
 
 def _ordinary() -> tuple[str, ...]:
@@ -162,10 +163,10 @@ def _two_processes(documents: Sequence[Document], rung: RungSample, name: str) -
     executor = Processes(2)
     parser = load_parser(name, executor)
     assert parser is not None
-    nlp = spacy.load(parser.path)
+    nlp = spacy.load(parser.source.path)
     context = multiprocessing.get_context("spawn")
     try:
-        with context.Pool(2, initializer=_load_bare, initargs=(str(parser.path),)) as pool:
+        with context.Pool(2, initializer=_load_bare, initargs=(str(parser.source.path),)) as pool:
             halves = [list(rung.texts[::2]), list(rung.texts[1::2])]
             warm = replace(rung, texts=rung.texts[:50], used_D=rung.used_D[:50], places_D=rung.places_D[:50])
             parser.parse(warm, PARSED)
@@ -197,31 +198,28 @@ def _bare_half(texts: Sequence[str]) -> None:
     _pipe(_bare, texts)
 
 
-async def _over_grpc(documents: Sequence[Document]) -> None:
+async def _over_grpc(documents: Sequence[Document], tools: Tools, rounds: int) -> None:
     """Compare `Analyze` over a real connection with the same call in this process, on a million words."""
-    copies = -(-1_000_000 // _words(documents))
-    many = [replace(one, id=f"{copy}/{one.id}") for copy in range(copies) for one in documents]
+    many = list(_many(documents, 1e6))
     with tempfile.TemporaryDirectory() as folder:
-        server = await start(ArtifactStore(folder))
+        server = await start(ArtifactStore(folder), tools=tools)
         try:
             async with open_channel(f"127.0.0.1:{server.port}") as channel:
-                client = AnalyzerClient(channel)
-                here, there = [], []
-                for _ in range(ROUNDS):
-                    begin = time.process_time()
-                    await asyncio.to_thread(analyze, many)
-                    middle = time.process_time()
-                    await client.analyze(many)
-                    here.append(middle - begin)
-                    there.append(time.process_time() - middle)
+                pairs = [await _both_ways(AnalyzerClient(channel), many, tools) for _ in range(rounds)]
         finally:
             await server.stop()
-    cost = statistics.median(there) / statistics.median(here)
-    print(
-        f"\n{copies * _words(documents):,} words, parser-free: in process {statistics.median(here):.2f} s of CPU, ",
-        end="",
-    )
-    print(f"client and server over gRPC {statistics.median(there):.2f} s: {cost:.3f} times")
+    here, there = (statistics.median(column) for column in zip(*pairs, strict=True))
+    kind = "with the parser" if tools.parser else "parser-free"
+    print(f"\n{_words(many):,} words {kind}: in process {here:.2f} CPU seconds, over gRPC {there:.2f}", end="")
+    print(f" (client and server): {there / here:.3f} times")
+
+
+async def _both_ways(client: AnalyzerClient, many: Sequence[Document], tools: Tools) -> tuple[float, float]:
+    begin = time.process_time()
+    await asyncio.to_thread(analyze, many, tools=tools)
+    middle = time.process_time()
+    await client.analyze(many)
+    return middle - begin, time.process_time() - middle
 
 
 def _memory(documents: Sequence[Document], name: str) -> None:
@@ -234,21 +232,19 @@ def _memory(documents: Sequence[Document], name: str) -> None:
 
 
 def _peak(documents: Sequence[Document], words: float, name: str) -> tuple[int, float]:
-    one = _words(documents)
-    many = (
-        replace(document, id=f"{copy}/{document.id}", text=_renamed(document.text, copy))
-        for copy in itertools.count()
-        for document in documents[: int(len(documents) * min(1.0, words / one - copy))]
-        if copy < words / one
-    )
-    taken = itertools.takewhile(lambda _: True, itertools.islice(many, int(len(documents) * words / one)))
-    report, _ = analyze(taken, tools=Tools(parser=load_parser(name)))
+    report, _ = analyze(_many(documents, words), tools=Tools(parser=load_parser(name)))
     return report.tokens, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _renamed(text: str, copy: int) -> str:
-    """Return another text of the same length for every copy: equal texts would be one cluster."""
-    return text if not copy else f"{text} {copy}"
+def _many(documents: Sequence[Document], words: float) -> Iterator[Document]:
+    """Yield about so many words: copies of the documents, with a number behind each, since equal texts count once."""
+    told = 0
+    for copy in itertools.count():
+        for document in documents:
+            yield replace(document, id=f"{copy}/{document.id}", text=f"{document.text} {copy}", group=None)
+            told += len(document.text.split())
+            if told >= words:
+                return
 
 
 if __name__ == "__main__":

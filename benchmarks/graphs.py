@@ -1,9 +1,9 @@
 """Measures of one semantic network: ours beside NetworkX, on real text.
 
 `python -m benchmarks.graphs FILE [--words 70000]` prints one table. FILE is JSON lines with `id` and `text`; the
-network is that of co-occurrence at about so many words. NetworkX measures all pairs of nodes, as ours is told to do here; in
-use, networks above 2,000 nodes are sampled, which has its own row. Values must agree to 1e-9. Targets: clustering and
-path length at least 50 times NetworkX, everything together under 5 s.
+network is that of co-occurrence at about so many words. NetworkX measures all pairs of nodes, as ours is told to do
+here; in use, networks above 2,000 nodes are sampled, which has its own row. Values must agree to 1e-9. Targets:
+clustering and path length at least 50 times NetworkX, everything together under 5 s.
 """
 
 from __future__ import annotations

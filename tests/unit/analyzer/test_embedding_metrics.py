@@ -13,6 +13,7 @@ from scipy import integrate, linalg
 from scipy.special import rel_entr
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_info
+from vendi_score import vendi
 
 from ouroscope.errors import PreconditionFailed, Undefined
 from ouroscope.records.analysis import Family, Policy
@@ -54,8 +55,8 @@ def groups_of(vectors, groups=4):
 
 
 def vendi_of(vectors):
-    kernel = vectors @ vectors.T / len(vectors)
-    return math.exp(-sum(value * math.log(value) for value in np.linalg.eigvalsh(kernel) if value > 1e-14))
+    # The package of the authors of the score.
+    return float(vendi.score_dual(vectors, normalize=False))
 
 
 def effective_rank_of(vectors):
