@@ -204,10 +204,10 @@ async def _over_grpc(documents: Sequence[Document], tools: Tools, rounds: int) -
     with tempfile.TemporaryDirectory() as folder:
         server = await start(ArtifactStore(folder), tools=tools)
         try:
-            async with open_channel(f"127.0.0.1:{server.port}") as channel:
+            async with open_channel(server.address) as channel:
                 pairs = [await _both_ways(AnalyzerClient(channel), many, tools) for _ in range(rounds)]
         finally:
-            await server.stop()
+            await server.stop(grace=0)
     here, there = (statistics.median(column) for column in zip(*pairs, strict=True))
     kind = "with the parser" if tools.parser else "parser-free"
     print(f"\n{_words(many):,} words {kind}: in process {here:.2f} CPU seconds, over gRPC {there:.2f}", end="")
