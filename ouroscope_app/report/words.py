@@ -13,7 +13,7 @@ from ouroscope_app.report.view import RunView
 NETWORK_NAMES = {
     "nodes": "Concepts",
     "edges": "Relations between concepts",
-    "edge_weight_entropy": "Entropy of relation weights",
+    "edge_weight_entropy": "Entropy of relations",
     "degree_entropy": "Entropy of degrees",
     "hub_share": "Share of the hubs",
     "density": "Density of the network",
@@ -29,8 +29,8 @@ NETWORK_NAMES = {
 }
 """Measures of a network, whatever its construction."""
 
-CONSTRUCTIONS = {"cooccurrence_": "words close by", "syntactic_": "sentence trees"}
-"""Prefixes of their ids, and what relates two concepts there."""
+CONSTRUCTIONS = {"cooccurrence_": "nearby", "syntactic_": "trees"}
+"""Prefixes of their ids, and what relates two concepts: words near each other, or a tree of a sentence."""
 
 NAMES = {
     **{
