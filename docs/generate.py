@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ouroscope.records.analysis import Direction, Family
-from services.analyzer.catalogue import ANALYZER_VERSION, METRICS, RELATIVE, Metric
+from services.analyzer.catalogue import ANALYZER_VERSION, METRICS, RELATIVE
+from services.analyzer.metric import Metric
 from services.analyzer.network.edges import CONSTRUCTIONS, cooccurrences
 from services.analyzer.network.syntactic import syntactic
 

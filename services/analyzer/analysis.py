@@ -13,12 +13,14 @@ from ouroscope.records.analysis import Family, LeftOut, MetricValue, NetworkDraw
 from ouroscope.records.documents import Document, View
 from ouroscope.records.predictions import NextToken, ScoredText
 from ouroscope.records.progress import Progress
-from services.analyzer.catalogue import ANALYZER_VERSION, NETWORK_NEEDS, Metric, choose, needs_of
+from services.analyzer.catalogue import ANALYZER_VERSION, NETWORK_NEEDS
+from services.analyzer.choice import choose, needs_of
 from services.analyzer.embedding.embedded import Embedded, embed
 from services.analyzer.embedding.prints import embedding_print
 from services.analyzer.fingerprint import Fingerprint, fingerprint
 from services.analyzer.jackknife import GROUPS, estimate, interval
 from services.analyzer.measured import MeasuredRung
+from services.analyzer.metric import Metric
 from services.analyzer.modelled import ModelSample
 from services.analyzer.network.drawing import drawing
 from services.analyzer.network.edges import CONSTRUCTIONS, COOCCURRENCE, SYNTACTIC

@@ -16,7 +16,8 @@ from ouroscope.records.progress import Progress
 from ouroscope.store import ArtifactStore
 from services.analyzer import baselines, reports
 from services.analyzer.analysis import Options, Watch, analyze
-from services.analyzer.catalogue import ANALYZER_VERSION, choose
+from services.analyzer.catalogue import ANALYZER_VERSION
+from services.analyzer.choice import choose
 from services.analyzer.comparison import compare
 from services.analyzer.export import NetworkFormat, check_export, export_network
 from services.analyzer.fingerprint import Fingerprint

@@ -12,7 +12,7 @@ from ouroscope.errors import LimitExceeded
 from ouroscope.records.documents import Document
 from ouroscope.records.predictions import NextToken, ScoredText
 from services.analyzer.analysis import Options, Watch, measure
-from services.analyzer.catalogue import choose
+from services.analyzer.choice import choose
 from services.analyzer.modelled import ModelSample
 from services.analyzer.sample import Accumulator
 from services.analyzer.side import Side, side_of

@@ -11,7 +11,8 @@ import services.analyzer.metrics
 import services.analyzer.network
 from ouroscope.errors import InvalidRequest
 from ouroscope.records.analysis import Direction, Family
-from services.analyzer.catalogue import CATALOGUE, METRICS, RELATIVE, choose, needs_of
+from services.analyzer.catalogue import CATALOGUE, METRICS, RELATIVE
+from services.analyzer.choice import choose, needs_of
 from services.analyzer.network.edges import CONSTRUCTIONS
 from services.analyzer.parsing.parsed import Need
 
