@@ -12,7 +12,7 @@ from ouroscope_app.report.view import RunView
 
 NETWORK_NAMES = {
     "nodes": "Concepts",
-    "edges": "Relations between concepts",
+    "edges": "Relations",
     "edge_weight_entropy": "Entropy of relations",
     "degree_entropy": "Entropy of degrees",
     "hub_share": "Share of the hubs",
