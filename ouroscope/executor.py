@@ -8,6 +8,7 @@ itself, so that each process loads it once. Another place to work, a cluster say
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -85,9 +86,12 @@ class Processes:
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> Generator[R]:
         """Yield `work(item)` for each item, at most a few items ahead of the reader."""
         waiting: deque[Future[R]] = deque()
-        pool = self._pool
+        pool, remaining = self._pool, iter(items)
         try:
-            for item in items:
+            for first in itertools.islice(remaining, 1):
+                pool, future = self._first(pool, work, first)
+                waiting.append(future)
+            for item in remaining:
                 waiting.append(self._submit(pool, work, item))
                 if len(waiting) >= _WAITING_PER_PROCESS * self._count:
                     yield waiting.popleft().result()
@@ -108,6 +112,17 @@ class Processes:
         with self._turn:
             self._closed = True
         self._pool.shutdown(cancel_futures=True)
+
+    def _first(
+        self, pool: ProcessPoolExecutor, work: Callable[[T], R], item: T
+    ) -> tuple[ProcessPoolExecutor, Future[R]]:
+        """Hand out the first item, to new processes if one was lost while it had nothing to do."""
+        try:
+            return pool, self._submit(pool, work, item)
+        except BrokenProcessPool:
+            self._replace(pool)
+            pool = self._pool
+            return pool, self._submit(pool, work, item)
 
     def _submit(self, pool: ProcessPoolExecutor, work: Callable[[T], R], item: T) -> Future[R]:
         # Under the lock, since a pool that is shut down answers with a plain RuntimeError.

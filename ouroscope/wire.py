@@ -16,6 +16,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from ouroscope.errors import FieldProblem, InvalidRequest
@@ -87,17 +88,54 @@ PAIRS: dict[type[Any], type[Message]] = {
 ONLY_ON_THE_WIRE = frozenset({"request_id", "read_mask"})
 """Fields of requests that belong to the transport, not to the question that is asked."""
 
+_MISFITS = (AttributeError, KeyError, TypeError, ValueError)
+# What protobuf, and our tables of enums, raise where a value does not fit.
+_PLAIN = {
+    FieldDescriptor.CPPTYPE_STRING: "str",
+    FieldDescriptor.CPPTYPE_DOUBLE: "float",
+    FieldDescriptor.CPPTYPE_FLOAT: "float",
+    FieldDescriptor.CPPTYPE_BOOL: "bool",
+}
+
+
+class NotEncodable(TypeError):
+    """A value does not fit its field. A client tells its caller; in a service it is a mistake of ours."""
+
+    def __init__(self, field: str, description: str) -> None:
+        super().__init__(f"{field}: {description}")
+        self.field = field
+        self.description = description
+
 
 def to_proto(record: Any) -> Any:
     """Encode a record as the message that `PAIRS` gives for its class.
 
     Raises:
         KeyError: the class is not in `PAIRS`.
+        NotEncodable: a value of the record does not fit its field.
     """
     kind: Any = type(record)
     message = PAIRS[kind]()
-    for name in _fields(kind):
-        _encode(message, name, getattr(record, name))
+    try:
+        for name in _fields(kind):
+            _encode(message, name, getattr(record, name))
+    except _MISFITS as error:
+        raise _not_encodable(message, name, getattr(record, name), error) from error
+    return message
+
+
+def message_of(kind: type[Wire], **values: Any) -> Wire:
+    """Return a message of class `kind` with these values: records, enums of records, messages, or plain ones.
+
+    Raises:
+        NotEncodable: a value does not fit its field.
+    """
+    message = kind()
+    try:
+        for name, value in values.items():
+            _encode(message, name, value)
+    except _MISFITS as error:
+        raise _not_encodable(message, name, value, error) from error
     return message
 
 
@@ -147,6 +185,25 @@ def _fill_required(message: Message, name: str, given: dict[str, Any], problems:
         problems.append(FieldProblem(name, "is required"))
 
 
+def _not_encodable(message: Message, name: str, value: Any, error: Exception) -> NotEncodable:
+    if isinstance(error, NotEncodable):
+        return NotEncodable(f"{name}.{error.field}", error.description)
+    return NotEncodable(name, _misfit(message.DESCRIPTOR.fields_by_name[name], value, error))
+
+
+def _misfit(field: Any, value: Any, error: Exception) -> str:
+    """Say why a value does not fit. The value itself is told only where it is a number: it may be a text."""
+    if isinstance(error, UnicodeEncodeError):
+        return f"half of a surrogate pair at character {error.start} is no character; replace it"
+    if isinstance(error, ValueError) and isinstance(value, int | float):
+        return f"{value} is out of range"
+    kind = field.message_type or field.enum_type
+    expected = str(kind.name) if kind else _PLAIN.get(field.cpp_type, "int")
+    if field.is_repeated and isinstance(value, tuple | list):
+        return f"expected {expected} for each, got {', '.join(sorted({type(one).__name__ for one in value}))}"
+    return f"expected {'a tuple of ' * field.is_repeated}{expected}, got {type(value).__name__}"
+
+
 def _encode(message: Message, name: str, value: Any) -> None:
     if value is None:
         return
@@ -154,7 +211,7 @@ def _encode(message: Message, name: str, value: Any) -> None:
         setattr(message, name, value)
         return
     descriptor = message.DESCRIPTOR.fields_by_name[name]
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         encoded = [to_proto(item) if dataclasses.is_dataclass(item) else item for item in value]
         getattr(message, name).extend([_enum_number(descriptor, v) if isinstance(v, Enum) else v for v in encoded])
     elif isinstance(value, Enum):
@@ -163,6 +220,8 @@ def _encode(message: Message, name: str, value: Any) -> None:
         getattr(message, name).FromDatetime(value.astimezone(UTC))
     elif dataclasses.is_dataclass(value):
         getattr(message, name).CopyFrom(to_proto(value))
+    elif isinstance(value, Message):
+        getattr(message, name).CopyFrom(value)
     else:
         setattr(message, name, value)
 

@@ -75,7 +75,7 @@ async def _follow(home: Home, client: CoordinatorClient, run: Run, metrics: str)
             await view.follow(client.watch_run(run.name))
         return await client.get_run(run.name)
     except asyncio.CancelledError:
-        notes.print(f"stopped; go on with [bold]ouroscope runs resume {name}[/]", soft_wrap=True)
+        notes.print(f"stopping; go on with [bold]ouroscope runs resume {name}[/]", soft_wrap=True)
         raise
 
 

@@ -11,7 +11,7 @@ import typer
 
 import ouroscope
 from ouroscope.telemetry.logs import configure_logs
-from ouroscope_app.commands import analyze, compare, corpus, models, report, run, runs, serve
+from ouroscope_app.commands import analyze, baselines, compare, corpus, models, report, run, runs, serve
 
 app = typer.Typer(
     name="ouroscope",
@@ -30,6 +30,7 @@ app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.add_typer(runs.app, name="runs")
 app.add_typer(corpus.app, name="corpus")
+app.add_typer(baselines.app, name="baselines")
 app.add_typer(models.app, name="models")
 
 

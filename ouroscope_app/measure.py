@@ -6,22 +6,40 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ouroscope.corpora.readers import read_documents
 from ouroscope.corpora.stored import read_corpus
+from ouroscope.errors import InvalidRequest, PreconditionFailed
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document, View
 from ouroscope.records.progress import Progress
 from ouroscope_app.home import Home
-from ouroscope_app.output import notes
+from ouroscope_app.kept import find
+from ouroscope_app.output import progress
 from services.analyzer import baselines, reports
 from services.analyzer.analysis import analyze
+from services.analyzer.parsing.sources import SHIPPED
 from services.analyzer.side import Side, side_of
-from services.analyzer.tools import Tools
+from services.analyzer.tools import Tools, open_tools
 
 STORED = {f"{kind.value.lower()}/" for kind in ArtifactKind}
+
+
+def tools_of(parser: str, encoder: str, processes: int) -> Tools:
+    """Return the tools for measuring here, with the parser and the encoder that were named.
+
+    Raises:
+        InvalidRequest: there is no such parser.
+        NotFound: there is no such encoder.
+        PreconditionFailed: the parser that nobody had to name cannot be used here.
+    """
+    try:
+        return open_tools(parser, processes, encoder)
+    except PreconditionFailed as error:
+        if parser == SHIPPED:
+            raise
+        raise InvalidRequest(error.message) from error
 
 
 def side_named(home: Home, name: str, text_field: str, view: View, tools: Tools) -> Side:
@@ -33,7 +51,7 @@ def side_named(home: Home, name: str, text_field: str, view: View, tools: Tools)
     """
     if not Path(name).exists():
         if name.startswith(f"{baselines.SPACE}/"):
-            return reports.read(home.store(), baselines.get(home.store(), name).baseline)
+            return reports.read(home.store(), find(home.store(), name).baseline)
         if any(name.startswith(kind) for kind in STORED):
             reference = ArtifactRef.parse(name)
             if reference.kind is not ArtifactKind.CORPUS:
@@ -55,12 +73,12 @@ def _documents(home: Home, name: str, text_field: str) -> Iterator[Document]:
 def measure(documents: Iterator[Document], metrics: Sequence[str], view: View, label: str, tools: Tools) -> Side:
     """Measure documents in this process, with progress on stderr."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Bar(*columns, console=notes, transient=True) as bar:
+    with progress(*columns, transient=True) as bar:
         task = bar.add_task(label)
 
-        def show(progress: Progress) -> None:
-            total = f" of {progress.total:,}" if progress.total else ""
-            bar.update(task, description=f"{label}: {progress.stage}, {progress.done:,}{total} {progress.unit}")
+        def show(now: Progress) -> None:
+            total = f" of {now.total:,}" if now.total else ""
+            bar.update(task, description=f"{label}: {now.stage}, {now.done:,}{total} {now.unit}")
 
         report, prints = analyze(documents, view=view, metrics=metrics, tools=tools, on_progress=show)
     return side_of(report, prints)

@@ -6,29 +6,52 @@ import json
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TextIO, TypeVar
 
 import structlog
 import typer
 from rich.console import Console
+from rich.progress import Progress, ProgressColumn
 
-from ouroscope.errors import InvalidRequest, NotFound, OuroscopeError, StorageFull
+from ouroscope.errors import AlreadyExists, InvalidRequest, NotFound, OuroscopeError, StorageFull
 
-answers = Console(highlight=False)
+UNLIMITED = 10_000
+"""Characters in a line of a pipe or file: nobody looks at it through a window, so nothing is cut or wrapped."""
+
+
+def _console(stream: TextIO, stderr: bool = False) -> Console:
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else UNLIMITED)
+
+
+answers = _console(sys.stdout)
 """Answers, for people; on stdout."""
-notes = Console(stderr=True, highlight=False)
+notes = _console(sys.stderr, stderr=True)
 """Progress, hints and errors; on stderr."""
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 USAGE, FAULT, INTERRUPTED = 2, 1, 130
-_USAGE_ERRORS = (InvalidRequest, NotFound)
+_USAGE_ERRORS = (InvalidRequest, NotFound, AlreadyExists)
 
 
 def print_json(document: Any) -> None:
     """Write exactly one JSON document to stdout."""
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def progress(*columns: ProgressColumn, transient: bool = False) -> Progress:
+    """Return a line of progress on stderr; in a pipe or file it writes nothing at all."""
+    return Progress(*columns, console=notes, transient=transient, disable=not notes.is_terminal)
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number of things.
+
+    >>> counted(1, "document"), counted(1200, "document")
+    ('1 document', '1,200 documents')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def command(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -45,6 +68,7 @@ def command(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
             tell(_os_error(error))
             raise typer.Exit(FAULT) from error
         except KeyboardInterrupt as error:
+            notes.print("stopped")
             raise typer.Exit(INTERRUPTED) from error
         except (typer.Exit, typer.Abort):
             raise

@@ -1,29 +1,40 @@
 // Streams documents to an analyzer and prints the numbers of its report as JSON. Nothing here is generated: the
 // contract is read from the .proto files when the program starts.
 //
-//   node analyze.mjs --protos DIR --includes DIR --address HOST:PORT [--metric ID]... < documents.txt
+//   node analyze.mjs [--protos DIR] [--includes DIR] [--address HOST:PORT] [--metric ID]... < documents.txt
 //
+// Without them: ../../proto and ./includes beside this file, and 127.0.0.1:50053.
 // One document a line. What the analyzer refuses is printed as JSON as well, with status 1.
 import { createInterface } from "node:readline";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import grpc from "@grpc/grpc-js";
 import protoLoader from "@grpc/proto-loader";
 
 const BATCH_BYTES = 512 * 1024; // of text in one message, which should stay under 1 MiB
 
+const beside = (path) => fileURLToPath(new URL(path, import.meta.url));
 const { values: options } = parseArgs({
   options: {
-    protos: { type: "string" },
-    includes: { type: "string" },
+    protos: { type: "string", default: beside("../../proto") },
+    includes: { type: "string", default: beside("includes") },
     address: { type: "string", default: "127.0.0.1:50053" },
     metric: { type: "string", multiple: true, default: [] },
   },
 });
 
 const files = ["ouroscope/v1/analyzer.proto", "google/rpc/status.proto", "google/rpc/error_details.proto"];
+const includeDirs = [options.protos, options.includes];
+for (const file of files) {
+  if (includeDirs.some((folder) => existsSync(join(folder, file)))) continue;
+  console.error(`${file} is neither in ${includeDirs.join(" nor in ")}; README.md says how to assemble the includes`);
+  process.exit(2);
+}
 const definition = await protoLoader.load(files, {
-  includeDirs: [options.protos, options.includes],
+  includeDirs,
   keepCase: true, // the names of the .proto files
   longs: Number, // counts stay far below 2^53
   enums: String,

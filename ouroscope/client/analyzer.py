@@ -14,19 +14,21 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import grpc.aio
+from google.protobuf.field_mask_pb2 import FieldMask
 
+from ouroscope.client.arguments import encoded, names, reference, refusal, request_of
 from ouroscope.client.batches import batches
 from ouroscope.client.calls import call, pages, send_all, stream
 from ouroscope.client.fields import read_mask
 from ouroscope.client.long_work import LongCalls, OnProgress, Patience
-from ouroscope.errors import CapabilityMissing, InvalidRequest
+from ouroscope.errors import CapabilityMissing
 from ouroscope.records.analysis import AnalyzeCorpus, BaselineInfo, Compare, Comparison, MetricInfo, Report
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import Document, View
 from ouroscope.records.predictions import NextToken, ScoredText
 from ouroscope.rpc.channel import open_channel
-from ouroscope.v1 import analyzer_pb2, analyzer_pb2_grpc, document_pb2
-from ouroscope.wire import from_proto, many_from_proto, to_proto
+from ouroscope.v1 import analyzer_pb2, analyzer_pb2_grpc
+from ouroscope.wire import from_proto, many_from_proto
 
 
 class AnalyzerClient:
@@ -66,7 +68,7 @@ class AnalyzerClient:
 
         async def messages() -> AsyncGenerator[Any]:
             yield analyzer_pb2.AnalyzeRequest(options=_options(view, metrics, drawn_concepts, fields))
-            async for batch in batches(documents):
+            async for batch in batches(documents, Document, "documents"):
                 yield analyzer_pb2.AnalyzeRequest(documents=batch)
 
         return from_proto(Report, await send_all(self._stub.Analyze, messages(), self._patience.stream))
@@ -83,34 +85,36 @@ class AnalyzerClient:
 
         async def messages() -> AsyncGenerator[Any]:
             yield analyzer_pb2.AnalyzePredictionsRequest(options=_options(View.WHOLE, metrics, 0, fields))
-            async for batch in batches(next_tokens):
+            async for batch in batches(next_tokens, NextToken, "next_tokens"):
                 yield analyzer_pb2.AnalyzePredictionsRequest(next_tokens=batch)
-            async for batch in batches(texts):
+            async for batch in batches(texts, ScoredText, "texts"):
                 yield analyzer_pb2.AnalyzePredictionsRequest(texts=batch)
 
         return from_proto(Report, await send_all(self._stub.AnalyzePredictions, messages(), self._patience.stream))
 
     async def analyze_corpus(self, request: AnalyzeCorpus, on_progress: OnProgress | None = None) -> Report:
         """Measure a stored corpus, stored predictions, or both."""
-        return await self._long.finish(self._stub.AnalyzeCorpus, to_proto(request), Report, on_progress)
+        message = encoded(request, AnalyzeCorpus)
+        return await self._long.finish(self._stub.AnalyzeCorpus, message, Report, on_progress)
 
     async def compare(self, request: Compare, *, fields: Sequence[str] = ()) -> Comparison:
         """Compare a report with a baseline; a history turns it into a verdict on a sequence.
 
         `fields` are those wanted of the comparison, for example `families.effect`; none means all.
         """
-        message = to_proto(request)
-        message.read_mask.CopyFrom(read_mask(Comparison, fields))
+        message = encoded(request, Compare)
+        message.read_mask.CopyFrom(_mask(Comparison, fields))
         return from_proto(Comparison, await call(self._stub.Compare, message, self._patience.stream))
 
-    async def create_baseline(self, baseline_id: str, report: ArtifactRef) -> BaselineInfo:
+    async def create_baseline(self, baseline_id: str, report: ArtifactRef | str) -> BaselineInfo:
         """Freeze a report as `baselines/{baseline_id}`."""
-        request = analyzer_pb2.CreateBaselineRequest(baseline_id=baseline_id, report=to_proto(report))
+        kind = analyzer_pb2.CreateBaselineRequest
+        request = request_of(kind, baseline_id=baseline_id, report=reference(report, "report"))
         return from_proto(BaselineInfo, await call(self._stub.CreateBaseline, request, self._patience.call))
 
     async def get_baseline(self, name: str) -> BaselineInfo:
         """Return the baseline of that full name."""
-        request = analyzer_pb2.GetBaselineRequest(name=name)
+        request = request_of(analyzer_pb2.GetBaselineRequest, name=name)
         return from_proto(BaselineInfo, await call(self._stub.GetBaseline, request, self._patience.call))
 
     def list_baselines(self) -> AsyncIterator[BaselineInfo]:
@@ -120,11 +124,12 @@ class AnalyzerClient:
 
     async def delete_baseline(self, name: str) -> None:
         """Remove a baseline; its name becomes free."""
-        await call(self._stub.DeleteBaseline, analyzer_pb2.DeleteBaselineRequest(name=name), self._patience.call)
+        request = request_of(analyzer_pb2.DeleteBaselineRequest, name=name)
+        await call(self._stub.DeleteBaseline, request, self._patience.call)
 
     async def export_network(
         self,
-        corpus: ArtifactRef,
+        corpus: ArtifactRef | str,
         *,
         view: View = View.WHOLE,
         construction: str = "cooccurrence",
@@ -133,24 +138,26 @@ class AnalyzerClient:
     ) -> bytes:
         """Return the semantic network of a stored corpus as a file: `node_link_json`, `graphml` or `svg`.
 
-        `concepts` keeps the strongest only; 0 keeps all.
+        `concepts` keeps the strongest only; 0 keeps all, in a picture 40.
         """
-        formats = analyzer_pb2.NetworkFormat
-        name = f"NETWORK_FORMAT_{network_format.upper()}"
-        if name not in formats.keys():  # noqa: SIM118  # an enum wrapper, not a mapping
-            raise InvalidRequest(f"{network_format!r} is not a network format; use node_link_json, graphml or svg")
-        request = analyzer_pb2.ExportNetworkRequest(
-            corpus=to_proto(corpus),
-            view=_view(view),
+        request = request_of(
+            analyzer_pb2.ExportNetworkRequest,
+            corpus=reference(corpus, "corpus"),
+            view=view,
             construction=construction,
-            format=formats.Value(name),
+            format=_format(network_format),
             concepts=concepts,
         )
         pieces = stream(self._stub.ExportNetwork, request, self._patience.stream)
         return b"".join([piece.content async for piece in pieces])
 
     async def network(
-        self, corpus: ArtifactRef, *, view: View = View.WHOLE, construction: str = "cooccurrence", concepts: int = 0
+        self,
+        corpus: ArtifactRef | str,
+        *,
+        view: View = View.WHOLE,
+        construction: str = "cooccurrence",
+        concepts: int = 0,
     ) -> Any:
         """Return the semantic network of a stored corpus as a `networkx.Graph`, weights as `weight` on its edges.
 
@@ -170,9 +177,25 @@ class AnalyzerClient:
 def _options(
     view: View, metrics: Sequence[str], drawn_concepts: int, fields: Sequence[str]
 ) -> analyzer_pb2.AnalysisOptions:
-    return analyzer_pb2.AnalysisOptions(
-        view=_view(view), metrics=metrics, drawn_concepts=drawn_concepts, read_mask=read_mask(Report, fields)
+    return request_of(
+        analyzer_pb2.AnalysisOptions,
+        view=view,
+        metrics=names(metrics, "metrics"),
+        drawn_concepts=drawn_concepts,
+        read_mask=_mask(Report, fields),
     )
+
+
+def _mask(answer: type[Any], fields: Sequence[str]) -> FieldMask:
+    return read_mask(answer, names(fields, "fields"))
+
+
+def _format(name: str) -> int:
+    formats = analyzer_pb2.NetworkFormat.DESCRIPTOR.values_by_name
+    full = f"NETWORK_FORMAT_{str(name).upper()}"
+    if full not in formats:
+        raise refusal("network_format", f"use node_link_json, graphml or svg, got {str(name)[:80]!r}")
+    return int(formats[full].number)
 
 
 def _networkx() -> Any:
@@ -181,7 +204,3 @@ def _networkx() -> Any:
     except ModuleNotFoundError as error:
         raise CapabilityMissing("a network as a graph needs networkx: pip install networkx") from error
     return networkx
-
-
-def _view(view: View) -> document_pb2.View.ValueType:
-    return document_pb2.View.Value(f"VIEW_{view.name}")

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Any
 
+from ouroscope.client.arguments import encoded, many
 from ouroscope.errors import LimitExceeded
-from ouroscope.wire import to_proto
 
 BATCH_BYTES = 1024 * 1024 - 64 * 1024
 """Encoded records in one message; with its envelope it stays under 1 MiB, unless one record alone is larger."""
@@ -15,15 +15,17 @@ LARGEST_RECORD_BYTES = 4 * 1024 * 1024
 """What a server accepts in one message."""
 
 
-async def batches(records: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[list[Any]]:
-    """Yield lists of encoded records, each list under 1 MiB; nothing for no records.
+async def batches(records: Iterable[Any] | AsyncIterable[Any], kind: type[Any], field: str) -> AsyncIterator[list[Any]]:
+    """Yield lists of encoded records of class `kind`, each list under 1 MiB; nothing for no records.
 
     A plain iterable is read in a thread, a batch at a time: it may read files.
 
     Raises:
+        InvalidRequest: `records`, which the caller knows as `field`, holds something else.
         LimitExceeded: one record is over 4 MiB.
     """
-    batch = _Batch()
+    many(records, kind, field)
+    batch = _Batch(kind, field)
     if isinstance(records, AsyncIterable):
         async for record in records:
             if full := batch.add(record):
@@ -37,13 +39,17 @@ async def batches(records: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[
 
 
 class _Batch:
-    def __init__(self) -> None:
+    def __init__(self, kind: type[Any], field: str) -> None:
+        self._kind = kind
+        self._field = field
+        self._taken = 0
         self.messages: list[Any] = []
         self._bytes = 0
 
     def add(self, record: Any) -> list[Any]:
         """Take one record; return the batch before it if there was no room left in it."""
-        message = to_proto(record)
+        message = encoded(record, self._kind, f"{self._field}[{self._taken}]")
+        self._taken += 1
         # Tag and length of the record inside its message take up to eight bytes.
         size = message.ByteSize() + 8
         if size > LARGEST_RECORD_BYTES:

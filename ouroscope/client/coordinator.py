@@ -10,12 +10,13 @@ from typing import Any
 import grpc.aio
 from google.longrunning import operations_pb2
 
+from ouroscope.client.arguments import encoded, request_of
 from ouroscope.client.calls import call, pages, stream
 from ouroscope.client.long_work import FIRST_PAUSE, LONGEST_PAUSE, Patience
 from ouroscope.errors import Internal, Unavailable
 from ouroscope.records.runs import Arm, Generation, Run, RunEvent, RunSpec
 from ouroscope.v1 import coordinator_pb2, coordinator_pb2_grpc, operation_pb2
-from ouroscope.wire import from_proto, to_proto
+from ouroscope.wire import from_proto
 
 
 class CoordinatorClient:
@@ -27,8 +28,9 @@ class CoordinatorClient:
 
     async def create_run(self, spec: RunSpec, run_id: str | None = None) -> Run:
         """Start a run and return it as soon as it is accepted; `watch_run` follows it."""
-        request = coordinator_pb2.CreateRunRequest(
-            run_id=run_id or "", spec=to_proto(spec), request_id=str(uuid.uuid4())
+        message = encoded(spec, RunSpec, "spec")
+        request = request_of(
+            coordinator_pb2.CreateRunRequest, run_id=run_id, spec=message, request_id=str(uuid.uuid4())
         )
         operation = await self._call(self._stub.CreateRun, request)
         return await self.get_run(_target(operation))

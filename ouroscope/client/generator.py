@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import grpc.aio
 
+from ouroscope.client.arguments import encoded, reference, request_of
 from ouroscope.client.calls import call
 from ouroscope.client.long_work import LongCalls, OnProgress, Patience
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.generation import Generate, Generated, ModelInfo, PreparePrompts, Score, Scored
 from ouroscope.v1 import generator_pb2, generator_pb2_grpc
-from ouroscope.wire import from_proto, to_proto
+from ouroscope.wire import from_proto
 
 
 class GeneratorClient:
@@ -22,22 +23,25 @@ class GeneratorClient:
 
     async def import_model(self, source: str, *, on_progress: OnProgress | None = None) -> ModelInfo:
         """Bring a model (embedded name, directory on the generator's machine, Hugging Face id) into the store."""
-        request = generator_pb2.ImportModelRequest(source=source)
+        request = request_of(generator_pb2.ImportModelRequest, source=source)
         return await self._long.finish(self._stub.ImportModel, request, ModelInfo, on_progress)
 
-    async def get_model(self, model: ArtifactRef) -> ModelInfo:
+    async def get_model(self, model: ArtifactRef | str) -> ModelInfo:
         """Return what is known of a stored model."""
-        request = generator_pb2.GetModelRequest(model=to_proto(model))
+        request = request_of(generator_pb2.GetModelRequest, model=reference(model, "model"))
         return from_proto(ModelInfo, await call(self._stub.GetModel, request, self._patience.call))
 
     async def prepare_prompts(self, request: PreparePrompts, on_progress: OnProgress | None = None) -> Generated:
         """Cut a human corpus into windows with a real prefix."""
-        return await self._long.finish(self._stub.PreparePrompts, to_proto(request), Generated, on_progress)
+        message = encoded(request, PreparePrompts)
+        return await self._long.finish(self._stub.PreparePrompts, message, Generated, on_progress)
 
     async def generate(self, request: Generate, on_progress: OnProgress | None = None) -> Generated:
         """Let a model continue the real prefix of every document of a corpus."""
-        return await self._long.finish(self._stub.Generate, to_proto(request), Generated, on_progress)
+        message = encoded(request, Generate)
+        return await self._long.finish(self._stub.Generate, message, Generated, on_progress)
 
     async def score(self, request: Score, on_progress: OnProgress | None = None) -> Scored:
         """Ask a model for its probabilities."""
-        return await self._long.finish(self._stub.Score, to_proto(request), Scored, on_progress)
+        message = encoded(request, Score)
+        return await self._long.finish(self._stub.Score, message, Scored, on_progress)

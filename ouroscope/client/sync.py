@@ -79,7 +79,7 @@ class SyncAnalyzer:
         """Compare a report with a baseline."""
         return self._run(self._client.compare(request, fields=fields))
 
-    def create_baseline(self, baseline_id: str, report: ArtifactRef) -> BaselineInfo:
+    def create_baseline(self, baseline_id: str, report: ArtifactRef | str) -> BaselineInfo:
         """Freeze a report as `baselines/{baseline_id}`."""
         return self._run(self._client.create_baseline(baseline_id, report))
 
@@ -101,7 +101,7 @@ class SyncAnalyzer:
 
     def export_network(
         self,
-        corpus: ArtifactRef,
+        corpus: ArtifactRef | str,
         *,
         view: View = View.WHOLE,
         construction: str = "cooccurrence",
@@ -116,7 +116,12 @@ class SyncAnalyzer:
         )
 
     def network(
-        self, corpus: ArtifactRef, *, view: View = View.WHOLE, construction: str = "cooccurrence", concepts: int = 0
+        self,
+        corpus: ArtifactRef | str,
+        *,
+        view: View = View.WHOLE,
+        construction: str = "cooccurrence",
+        concepts: int = 0,
     ) -> Any:
         """Return the semantic network of a stored corpus as a `networkx.Graph`."""
         return self._run(self._client.network(corpus, view=view, construction=construction, concepts=concepts))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import grpc.aio
 
+from ouroscope.client.arguments import encoded
 from ouroscope.client.long_work import LongCalls, OnProgress, Patience
 from ouroscope.records.training import FineTune, FineTuned
 from ouroscope.v1 import trainer_pb2_grpc
-from ouroscope.wire import to_proto
 
 
 class TrainerClient:
@@ -19,4 +19,5 @@ class TrainerClient:
 
     async def fine_tune(self, request: FineTune, on_progress: OnProgress | None = None) -> FineTuned:
         """Train a model further and return the next one once it is published."""
-        return await self._long.finish(self._stub.FineTune, to_proto(request), FineTuned, on_progress)
+        message = encoded(request, FineTune)
+        return await self._long.finish(self._stub.FineTune, message, FineTuned, on_progress)

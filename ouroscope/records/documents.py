@@ -46,6 +46,9 @@ class Document:
     """Domain of the text (wiki, news, docstrings), where known."""
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.id, str) and isinstance(self.text, str)):
+            told = f"{type(self.id).__name__} and {type(self.text).__name__}"
+            raise InvalidRequest(f"id and text of a document are expected to be str, got {told}")
         if not self.id:
             raise InvalidRequest("a document needs an id")
         if not 0 <= self.prefix_length <= len(self.text):

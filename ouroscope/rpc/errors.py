@@ -6,6 +6,7 @@ turns it into the same class again. Text of any other exception never leaves the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
@@ -77,6 +78,12 @@ _BARE_HINTS = {
     errors.LimitExceeded: "the service refused the size or number of what was sent; send less at once ({})",
     errors.DeadlineExceeded: "the service did not answer in time ({})",
 }
+
+_BROKEN = re.compile(
+    "stream removed|socket closed|transport closed|connection reset|broken pipe|goaway|keepalive|ping timeout", re.I
+)
+# What gRPC says of a connection that was lost after it had been made, which is another thing to do about.
+_NEVER_MADE = re.compile("failed to connect|resolution", re.I)
 
 
 class rpc_errors:
@@ -159,6 +166,8 @@ def error_from_status(status: status_pb2.Status) -> OuroscopeError:
 
 def _error_from_bare(code: int, text: str) -> OuroscopeError:
     kind = _ERROR_BY_BARE_CODE.get(code, errors.Internal)
+    if kind is errors.Unavailable and _BROKEN.search(text) and not _NEVER_MADE.search(text):
+        return kind(f"the connection to the service broke; ask again ({text})")
     return kind(_BARE_HINTS.get(kind, "{}").format(text or "no details were given"))
 
 

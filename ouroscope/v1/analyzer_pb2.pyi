@@ -37,7 +37,7 @@ class _NetworkFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Network
     NETWORK_FORMAT_GRAPHML: _NetworkFormat.ValueType  # 2
     """GraphML."""
     NETWORK_FORMAT_SVG: _NetworkFormat.ValueType  # 3
-    """SVG: a picture of the most central concepts."""
+    """SVG: a picture of the strongest concepts, at most 100."""
 
 class NetworkFormat(_NetworkFormat, metaclass=_NetworkFormatEnumTypeWrapper):
     """How a network is written."""
@@ -49,7 +49,7 @@ NETWORK_FORMAT_NODE_LINK_JSON: NetworkFormat.ValueType  # 1
 NETWORK_FORMAT_GRAPHML: NetworkFormat.ValueType  # 2
 """GraphML."""
 NETWORK_FORMAT_SVG: NetworkFormat.ValueType  # 3
-"""SVG: a picture of the most central concepts."""
+"""SVG: a picture of the strongest concepts, at most 100."""
 Global___NetworkFormat: _TypeAlias = NetworkFormat  # noqa: Y015
 
 @_typing.final
@@ -406,7 +406,7 @@ class ExportNetworkRequest(_message.Message):
     format: Global___NetworkFormat.ValueType
     """How to write it."""
     concepts: _builtins.int
-    """Most concepts, by strength; 0 means all."""
+    """Most concepts, by strength; 0 means all. In an SVG picture 0 means 40, and more than 100 is refused."""
     @_builtins.property
     def corpus(self) -> _artifact_pb2.ArtifactRef:
         """The corpus."""

@@ -85,7 +85,9 @@ class Document(_message.Message):
     GROUP_FIELD_NUMBER: _builtins.int
     DOMAIN_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Unique in its corpus and stable across runs; not empty."""
+    """Unique in its corpus and stable across runs; not empty. `Analyze` does not look at ids, so it does not notice two
+    documents of one id.
+    """
     text: _builtins.str
     """The text, UTF-8."""
     origin: Global___Origin.ValueType

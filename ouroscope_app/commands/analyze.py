@@ -7,53 +7,72 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.table import Table
 
-from ouroscope.records.analysis import Direction, Family, MetricInfo, MetricValue, Report
+from ouroscope.errors import CapabilityMissing
+from ouroscope.records.analysis import MetricInfo, MetricValue, Report
 from ouroscope.records.documents import View
 from ouroscope_app.home import Home
-from ouroscope_app.output import answers, command, notes, print_json
+from ouroscope_app.output import command, notes, print_json
 
 if TYPE_CHECKING:
     from services.analyzer.side import Side
 
-ARROWS = {Direction.RISING: "rises", Direction.FALLING: "falls", Direction.NONE: ""}
-
 PARSER_HELP = "spaCy pipeline for lemmas and trees: an installed package, a folder, or none."
-PROCESSES_HELP = "Processes that parse; 1 is this one."
+ENCODER_HELP = "Model for the embedding metrics: a folder, an id of the Hub (extra `embeddings`), or none."
+PROCESSES_HELP = "Processes that parse; 1 is this one. More pay from about 50,000 words on."
+LINES_HELP = "A line of .txt or of piped text is a document; in a directory each .txt file is one."
 
 
 @command
 def analyze(
     files: list[str] = typer.Argument(
-        help="Files (.jsonl .txt .csv .parquet, .gz of these), directories, -, corpus/<digest>."
+        help=f"Files (.jsonl .txt .csv .parquet, .gz of these), directories, -, corpus/<digest>. {LINES_HELP}"
     ),
     metrics: list[str] = typer.Option([], "--metric", "-m", help="Only this metric; may be given several times."),
     text_field: str = typer.Option("text", help="Field of the text in .jsonl, .csv and .parquet."),
     continuation: bool = typer.Option(False, help="Look only at what follows each document's real prefix."),
     parser: str = typer.Option("en_ouro_sm", help=PARSER_HELP),
+    encoder: str = typer.Option("none", help=ENCODER_HELP),
     processes: int = typer.Option(1, min=1, help=PROCESSES_HELP),
     save: str = typer.Option("", metavar="NAME", help="Keep the numbers as baselines/NAME, without the text."),
     json_: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> None:
     """Measure the diversity of a text: its words, its repetition, its network of concepts.
 
-    All files are measured together as one corpus, at the largest token budget that it reaches, each value with its
-    95 % interval. Documents with the same `group` (an article, an author) count as one observation.
+    All files are measured together as one corpus, at the largest token budget that it reaches: values rest on 20 equal
+    groups of texts, so some words are left over. A value is the mean over samples that each leave out one group, with
+    its 95 % interval; measures of a whole network and very small texts have none.
+
+    Documents with the same `group` (an article, an author) count as one observation, any other as one of its own. So
+    write an article as one document, not as many lines.
     """
-    from ouroscope_app.measure import documents_of, measure
-    from services.analyzer.tools import open_tools
+    from ouroscope_app.kept import check_free, full_name
+    from ouroscope_app.measure import documents_of, measure, tools_of
+    from ouroscope_app.report_table import show_report
 
     home = Home.find(os.environ)
-    view = View.CONTINUATION if continuation else View.WHOLE
-    with closing(open_tools(parser, processes)) as tools:
-        side = measure(documents_of(home, files, text_field), metrics, view, ", ".join(files), tools)
     if save:
-        side = _save(home.prepare(), save, side)
+        save = full_name(save)
+        check_free(home.prepare().store(), save)
+    view = View.CONTINUATION if continuation else View.WHOLE
+    with closing(tools_of(parser, encoder, processes)) as tools:
+        side = measure(documents_of(home, files, text_field), metrics, view, ", ".join(files), tools)
+    _check_measured(side.report, metrics)
+    if save:
+        side = _save(home, save, side)
     if json_:
         print_json(as_json(side.report))
     else:
-        _show(side.report)
+        show_report(side.report)
+
+
+def _check_measured(report: Report, metrics: list[str]) -> None:
+    """Raise if nothing of what was asked for by name was measured; otherwise the report says what is missing."""
+    if metrics and not report.metrics:
+        from ouroscope_app.report_table import reasons
+
+        why = "; ".join(f"{', '.join(ids)} ({reason})" for reason, ids in reasons(report).items())
+        raise CapabilityMissing(f"nothing that was asked for can be measured here: {why or ', '.join(metrics)}")
 
 
 def _save(home: Home, name: str, side: Side) -> Side:
@@ -61,16 +80,17 @@ def _save(home: Home, name: str, side: Side) -> Side:
 
     published = reports.publish(home.store(), side)
     assert published.report.report is not None
-    baselines.create(home.store(), name, published.report.report)
-    notes.print(f"kept as baselines/{name}; compare with it by `ouroscope compare baselines/{name} FILE`")
+    baselines.create(home.store(), name.removeprefix(f"{baselines.SPACE}/"), published.report.report)
+    notes.print(f"kept as {name}; compare with it by `ouroscope compare {name} FILE`", soft_wrap=True)
     return published
 
 
 def as_json(report: Report) -> dict[str, Any]:
     """Return what `--json` prints: every metric with its value, interval, unit and direction."""
-    infos = _infos()
+    from ouroscope_app.report_table import INFOS
+
     return {
-        "metrics": {value.id: _value_json(value, infos[value.id]) for value in report.metrics},
+        "metrics": {value.id: _value_json(value, INFOS[value.id]) for value in report.metrics},
         "documents": report.documents,
         "tokens": report.tokens,
         "clusters": report.clusters,
@@ -89,52 +109,3 @@ def _value_json(value: MetricValue, info: MetricInfo) -> dict[str, Any]:
         "direction": info.direction.value,
         "undefined_because": value.undefined_because,
     }
-
-
-def _infos() -> dict[str, MetricInfo]:
-    from services.analyzer.catalogue import CATALOGUE
-
-    return {info.id: info for info in CATALOGUE}
-
-
-def _show(report: Report) -> None:
-    infos = _infos()
-    budget = report.rungs[-1].budget if report.rungs else 0
-    answers.print(
-        f"{report.documents:,} documents, {report.tokens:,} words, {report.clusters:,} independent clusters; "
-        f"measured at {budget:,} words",
-        soft_wrap=True,
-    )
-    for family in Family:
-        values = [value for value in report.metrics if infos[value.id].family is family]
-        if values:
-            answers.print(_table(family, values, infos))
-    for reason in dict.fromkeys(left.reason for left in report.left_out):
-        ids = ", ".join(left.id for left in report.left_out if left.reason == reason)
-        notes.print(f"[dim]left out, {reason}: {ids}[/]", soft_wrap=True)
-
-
-def _table(family: Family, values: list[MetricValue], infos: dict[str, MetricInfo]) -> Table:
-    table = Table(box=None, pad_edge=False, title=f"\n{family.value.lower()}", title_justify="left", title_style="bold")
-    for heading in ("metric", "value", "95 % interval", "unit", "under collapse"):
-        table.add_column(heading, justify="right" if heading in {"value", "95 % interval"} else "left", no_wrap=True)
-    for value in values:
-        info = infos[value.id]
-        name = f"[bold]{value.id}[/]" if info.headline else value.id
-        shown = "" if value.value is None else number(value.value)
-        between = (
-            "" if value.lower is None or value.upper is None else f"{number(value.lower)} to {number(value.upper)}"
-        )
-        table.add_row(
-            name, shown, between or f"[dim]{value.undefined_because or ''}[/]", info.unit, ARROWS[info.direction]
-        )
-    return table
-
-
-def number(value: float) -> str:
-    """Write a value with four significant digits.
-
-    >>> number(12345.6), number(0.123456)
-    ('12,346', '0.1235')
-    """
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

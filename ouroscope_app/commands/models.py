@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from ouroscope.embedded import model_directory, names
+from ouroscope.embedded import model_directory, names, pipeline_directory
 from ouroscope.errors import CapabilityMissing
-from ouroscope_app.output import answers, command, notes, print_json
+from ouroscope_app.output import answers, command, print_json, progress
 
 app = typer.Typer(help="The models that come with Ouroscope.", no_args_is_help=True)
 
@@ -17,13 +17,24 @@ app = typer.Typer(help="The models that come with Ouroscope.", no_args_is_help=T
 @app.command("list")
 @command
 def list_(json_: bool = typer.Option(False, "--json", help="Print one JSON document.")) -> None:
-    """List the embedded models and where they lie."""
-    found = {name: str(model_directory(name)) for name in names()}
+    """List the embedded models, what each is, and where it lies with its card."""
+    found = _models()
     if json_:
-        print_json({"models": found})
+        print_json({"models": {name: str(folder) for name, (_, folder) in found.items()}})
         return
-    for name, path in found.items():
-        answers.print(f"{name}  {path}", markup=False, soft_wrap=True)
+    for name, (kind, folder) in found.items():
+        card = folder / "README.md"
+        answers.print(f"{name}, {kind}: {folder}", markup=False, soft_wrap=True)
+        if card.is_file():
+            answers.print(f"  card: {card}", markup=False, soft_wrap=True)
+
+
+def _models() -> dict[str, tuple[str, Path]]:
+    from services.analyzer.parsing.sources import SHIPPED
+
+    found = {name: ("language model", model_directory(name)) for name in names()}
+    parser = pipeline_directory(SHIPPED)
+    return found if parser is None else {**found, SHIPPED: ("parser of English", parser)}
 
 
 @app.command("train-tiny")
@@ -41,7 +52,7 @@ def train_tiny(
         raise CapabilityMissing("training needs torch; install ouroscope[trainer]") from error
     schedule = Schedule(seed=seed, steps=steps) if steps else Schedule(seed=seed)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[loss]}"), TimeRemainingColumn())
-    with Progress(*columns, console=notes) as bar:
+    with progress(*columns) as bar:
         task = bar.add_task("training", total=None, loss="")
 
         def show(done: int, total: int, loss: float, tokens_per_second: float) -> None:

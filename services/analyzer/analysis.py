@@ -147,7 +147,7 @@ def measure(
         model_metrics=tuple(value_of(metric, known) for metric in of_model),
         top1_histogram=known.top1_histogram(),
         drawing=found.drawing,
-        left_out=left_out + _missing_families(metrics, sample, known),
+        left_out=left_out + _unmeasurable(options.metrics, metrics, sample, known),
         parser=tools.parser.identity if tools.parser and found.made & PARSED else "",
         encoder=tools.encoder.identity if tools.encoder and Need.EMBEDDING in found.made else "",
         part_of_speech_shares=found.part_of_speech_shares,
@@ -253,14 +253,16 @@ def _replicates(metric: Metric, summaries: Sequence[Any]) -> list[float]:
     return [math.fsum(values[:g] + values[g + 1 :]) / (len(values) - 1) for g in range(len(values))]
 
 
-def _missing_families(metrics: Sequence[Metric], sample: Sample, known: ModelSample) -> tuple[LeftOut, ...]:
-    """Say for each family that was wanted and had nothing to be measured on why it is missing."""
+def _unmeasurable(
+    asked: Sequence[str], metrics: Sequence[Metric], sample: Sample, known: ModelSample
+) -> tuple[LeftOut, ...]:
+    """Say why what had nothing to be measured on is missing: family by family, or by the names that were asked for."""
     no_words = "no document has a word" if sample.documents else "no documents were given"
-    reasons = {
-        Family.TEXT: "" if len(sample.words_N) else no_words,
-        Family.NETWORK: "" if len(sample.words_N) else no_words,
-        Family.MODEL: "no next-token records or scored texts were given" if known.is_empty() else "",
-        Family.EMBEDDING: "" if len(sample.words_N) else no_words,
-    }
-    wanted = [family for family in reasons if any(metric.family is family for metric in metrics)]
-    return tuple(LeftOut(id=family.value, reason=reasons[family]) for family in wanted if reasons[family])
+    no_text = "" if len(sample.words_N) else no_words
+    no_model = "no next-token records or scored texts were given" if known.is_empty() else ""
+    reasons = {family: no_model if family is Family.MODEL else no_text for family in Family}
+    missing = [metric for metric in metrics if reasons[metric.family]]
+    if asked:
+        return tuple(LeftOut(id=metric.id, reason=reasons[metric.family]) for metric in missing)
+    families = (family for family in Family if any(metric.family is family for metric in missing))
+    return tuple(LeftOut(id=family.value, reason=reasons[family]) for family in families)

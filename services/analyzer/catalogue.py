@@ -6,11 +6,12 @@ holds them to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
 from ouroscope.records.analysis import Direction, Family, MetricInfo
+from services.analyzer import relative, relative_embedding
 from services.analyzer.metric import (
     Metric,
     of_embedding,
@@ -21,6 +22,7 @@ from services.analyzer.metric import (
     of_text,
     of_trees,
     of_words,
+    summary_of,
 )
 from services.analyzer.metrics import (
     documents,
@@ -50,9 +52,15 @@ def _of_network(construction: str, metric: Metric) -> Metric:
     return replace(
         metric,
         id=f"{construction}_{metric.id}",
+        summary=_in_network(construction, metric.sheet),
         take=lambda rung: metric.take(rung.network(construction)),
         needs=NETWORK_NEEDS[construction],
     )
+
+
+def _in_network(construction: str, sheet: Callable[..., object]) -> str:
+    """Return the first line of a data sheet that serves the networks of all constructions."""
+    return f"{summary_of(sheet)[:-1]} ({NETWORK_NAMES[construction]})."
 
 
 def _collapsed(tau: int) -> Metric:
@@ -64,6 +72,7 @@ def _collapsed(tau: int) -> Metric:
         model.collapsed,
         lambda known: model.counted(known.prompts.ratios(id)),
         headline=tau == 99,
+        summary=f"The share of prompts after which one token has a probability above 0.{tau}.",
     )
 
 
@@ -75,13 +84,23 @@ def _distinct(length: int) -> Metric:
         ngrams.distinct,
         lambda rung: rung.tallies(length),
         headline=length == 3,
+        summary=f"The share of different {_runs(length)} among all of the sample.",
     )
 
 
 def _repetition(length: int) -> Metric:
     return of_text(
-        f"repetition_{length}", "ratio", RISING, ngrams.repetition, lambda rung: rung.document_tallies(length)
+        f"repetition_{length}",
+        "ratio",
+        RISING,
+        ngrams.repetition,
+        lambda rung: rung.document_tallies(length),
+        summary=f"The share of {_runs(length)} that repeat an earlier one of the same document.",
     )
+
+
+def _runs(length: int) -> str:
+    return "words" if length == 1 else f"runs of {length} words"
 
 
 TEXT = (
@@ -186,6 +205,10 @@ _OF_A_NETWORK = (
     of_structure("small_world", "1", structure.small_world),
 )
 
+NETWORK_NAMES: Mapping[str, str] = MappingProxyType(
+    {COOCCURRENCE: "co-occurrence network", SYNTACTIC: "syntactic network"}
+)
+"""What the networks are called in a sentence."""
 NETWORK_NEEDS: Mapping[str, frozenset[Need]] = MappingProxyType({COOCCURRENCE: frozenset(), SYNTACTIC: syntactic.NEEDS})
 """What must be made of the text to build a network."""
 
@@ -227,46 +250,44 @@ EMBEDDING = (
 METRICS = TEXT + NETWORK + MODEL + EMBEDDING
 
 
-def _relative(id: str, family: Family, direction: Direction, summary: str, unit: str = "ratio") -> MetricInfo:
+RELATIVE_SHEETS: Mapping[str, Callable[..., object]] = MappingProxyType(
+    {
+        "vocabulary_coverage": relative.vocabulary_coverage,
+        "tail_coverage": relative.tail_coverage,
+        "novel_token_share": relative.novelty,
+        "pos_divergence": relative.pos_divergence,
+        **{f"{construction}_node_overlap": relative.node_overlap for construction in CONSTRUCTIONS},
+        **{f"{construction}_edge_overlap": relative.edge_overlap for construction in CONSTRUCTIONS},
+        **{f"{construction}_central_overlap": relative.central_overlap for construction in CONSTRUCTIONS},
+        "frechet_distance": relative_embedding.frechet_distance,
+        "frontier_divergence": relative_embedding.frontier_divergence,
+    }
+)
+"""The data sheets of the metrics of a comparison."""
+
+
+def _relative(id: str, family: Family, direction: Direction, unit: str = "ratio") -> MetricInfo:
+    summary = summary_of(RELATIVE_SHEETS[id])
     return MetricInfo(id=id, family=family, unit=unit, direction=direction, summary=summary)
 
 
+def _overlap(construction: str, name: str) -> MetricInfo:
+    info = _relative(f"{construction}_{name}", Family.NETWORK, FALLING)
+    return replace(info, summary=_in_network(construction, RELATIVE_SHEETS[info.id]))
+
+
 def _overlaps(construction: str) -> tuple[MetricInfo, ...]:
-    summaries = {
-        "node_overlap": "Jaccard similarity of concepts with the baseline's.",
-        "edge_overlap": "Jaccard similarity of relations with the baseline's.",
-        "central_overlap": "Rank-biased overlap of the most central concepts.",
-    }
-    return tuple(_relative(f"{construction}_{name}", Family.NETWORK, FALLING, summaries[name]) for name in summaries)
+    return tuple(_overlap(construction, name) for name in ("node_overlap", "edge_overlap", "central_overlap"))
 
 
 RELATIVE = (
-    _relative("vocabulary_coverage", Family.TEXT, FALLING, "Share of the baseline's words that still occur."),
-    _relative("tail_coverage", Family.TEXT, FALLING, "Share of the baseline's rare words that still occur."),
-    _relative(
-        "novel_token_share", Family.TEXT, NEITHER, "Share of words that the baseline never saw; guards verdicts."
-    ),
-    _relative(
-        "pos_divergence",
-        Family.TEXT,
-        RISING,
-        "Jensen-Shannon divergence of the parts of speech from the baseline's.",
-        "nats",
-    ),
+    _relative("vocabulary_coverage", Family.TEXT, FALLING),
+    _relative("tail_coverage", Family.TEXT, FALLING),
+    _relative("novel_token_share", Family.TEXT, NEITHER),
+    _relative("pos_divergence", Family.TEXT, RISING, "nats"),
     *(info for construction in CONSTRUCTIONS for info in _overlaps(construction)),
-    _relative(
-        "frechet_distance",
-        Family.EMBEDDING,
-        RISING,
-        "Frechet distance of the documents' vectors from the baseline's.",
-        "1",
-    ),
-    _relative(
-        "frontier_divergence",
-        Family.EMBEDDING,
-        RISING,
-        "How little the documents cover the baseline's space of meanings.",
-    ),
+    _relative("frechet_distance", Family.EMBEDDING, RISING, "1"),
+    _relative("frontier_divergence", Family.EMBEDDING, RISING),
 )
 """Metrics of a comparison: they need a baseline, and `Compare` measures them from two fingerprints."""
 

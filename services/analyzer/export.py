@@ -10,9 +10,16 @@ from ouroscope.records.documents import Document, View
 from services.analyzer.analysis import Watch
 from services.analyzer.catalogue import NETWORK_NEEDS
 from services.analyzer.measured import MeasuredRung
-from services.analyzer.network.drawing import as_networkx, drawing, graphml, node_link_json
+from services.analyzer.network.drawing import (
+    as_networkx,
+    drawing,
+    graphml,
+    most_central,
+    node_link_json,
+    relations_among,
+)
 from services.analyzer.network.edges import CONSTRUCTIONS, COOCCURRENCE, EdgeTable
-from services.analyzer.network.svg import svg
+from services.analyzer.network.svg import Drawn, svg
 from services.analyzer.rungs import RungSample, ladder
 from services.analyzer.sample import Accumulator
 from services.analyzer.tools import Tools
@@ -32,10 +39,15 @@ class NetworkFormat(Enum):
     SVG = "SVG"
 
 
+def _picture(table: EdgeTable, concepts: int) -> bytes:
+    relations = len(relations_among(table, most_central(table, concepts)))
+    return svg(drawing(table, concepts), Drawn(len(table), relations))
+
+
 _WRITERS: dict[NetworkFormat, Callable[[EdgeTable, int], bytes]] = {
     NetworkFormat.NODE_LINK_JSON: lambda table, concepts: node_link_json(as_networkx(table, concepts)),
     NetworkFormat.GRAPHML: lambda table, concepts: graphml(as_networkx(table, concepts)),
-    NetworkFormat.SVG: lambda table, concepts: svg(drawing(table, concepts or DRAWN)),
+    NetworkFormat.SVG: lambda table, concepts: _picture(table, concepts or DRAWN),
 }
 
 

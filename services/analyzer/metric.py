@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -34,19 +35,31 @@ class Metric:
     """What must be made of the text before it can be measured."""
     definition: int = 1
     """Raised when the same text would get another value; values of two definitions are not compared."""
+    summary: str = ""
+    """One line of explanation, where the sheet serves several metrics; else the first line of the sheet is."""
 
     def info(self) -> MetricInfo:
         """Return its entry in the catalogue that callers see."""
-        summary = (self.sheet.__doc__ or "").partition("\n")[0].removeprefix("Return ")
         return MetricInfo(
             id=self.id,
             family=self.family,
             unit=self.unit,
             direction=self.direction,
             headline=self.headline,
-            summary=summary[:1].upper() + summary[1:],
+            summary=self.summary or summary_of(self.sheet),
             definition=self.definition,
         )
+
+
+def sheet_text(sheet: Callable[..., object]) -> str:
+    """Return a data sheet as a statement about the metric; docstrings are about the function."""
+    text = inspect.cleandoc(sheet.__doc__ or "").removeprefix("Return ")
+    return text[:1].upper() + text[1:]
+
+
+def summary_of(sheet: Callable[..., object]) -> str:
+    """Return the first line of a data sheet."""
+    return sheet_text(sheet).partition("\n")[0]
 
 
 def of_text(

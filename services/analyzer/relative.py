@@ -1,7 +1,8 @@
 """Metrics of a candidate relative to a baseline, from two fingerprints with 20 groups: hashes and counts, no words.
 
 Each is computed without group g on both sides for every g, so it has replicates like any other metric; only the overlap
-of central concepts has none. Shapes: V = types, N = nodes or edges, K = 20 groups.
+of central concepts has none. The functions in the tables at the end are data sheets. Shapes: V = types, N = nodes or
+edges, K = 20 groups.
 """
 
 from __future__ import annotations
@@ -30,10 +31,20 @@ T = TypeVar("T")
 
 
 def novelty(baseline: Fingerprint, candidate: Fingerprint) -> Replicates:
-    """Return the share of candidate tokens whose type the baseline never saw, in [0, 1].
+    """Return the share of words of the candidate that the baseline never saw.
 
-    Raises:
-        Undefined: the candidate has no token.
+        sum over types that are not in the baseline of m / N'          m = occurrences, N' = words of the candidate
+
+    Range [0, 1], no unit; moves either way under collapse, and guards verdicts: far more new words than the baseline's
+    own parts have for one another mean another subject, not a poorer text. Undefined without words on the candidate's
+    side. Bias: falls with the budget, as a larger baseline knows more words. Source: the out-of-vocabulary rate of
+    speech recognition; what to expect of it, Good (1953), Biometrika 40.
+
+    >>> sides = ([1, 2], [2, 3])  # hashes of the types of each side; each type stands once in every group
+    >>> counts_VK = np.ones((2, GROUPS), dtype=np.int32)
+    >>> baseline, candidate = (Fingerprint(38, np.array(types, np.uint64), counts_VK) for types in sides)
+    >>> novelty(baseline, candidate)[0]
+    0.5
     """
     theirs_VK = without_each_group(candidate.counts_VK)
     ours_VK = without_each_group(_aligned(baseline, candidate.types_V))
@@ -56,10 +67,19 @@ def own_novelty(baseline: Fingerprint) -> Replicates:
 
 
 def vocabulary_coverage(baseline: Fingerprint, candidate: Fingerprint) -> Replicates:
-    """Return the share of baseline types that the candidate uses, in [0, 1].
+    """Return the share of the baseline's different words that still occur.
 
-    Raises:
-        Undefined: the baseline has no type.
+        |V and V'| / |V|          V, V' = types of the baseline, of the candidate
+
+    Range [0, 1], no unit; falls under collapse. Undefined without words on the baseline's side. Bias: rises with the
+    budget, and is far below 1 for two samples of one source, since rare words are in one of them only. Source: chosen
+    by this project.
+
+    >>> sides = ([1, 2], [2, 3])  # hashes of the types of each side; each type stands once in every group
+    >>> counts_VK = np.ones((2, GROUPS), dtype=np.int32)
+    >>> baseline, candidate = (Fingerprint(38, np.array(types, np.uint64), counts_VK) for types in sides)
+    >>> vocabulary_coverage(baseline, candidate)[0]
+    0.5
     """
     ours_VK = without_each_group(baseline.counts_VK) > 0
     theirs_VK = without_each_group(_aligned(candidate, baseline.types_V)) > 0
@@ -67,12 +87,19 @@ def vocabulary_coverage(baseline: Fingerprint, candidate: Fingerprint) -> Replic
 
 
 def tail_coverage(baseline: Fingerprint, candidate: Fingerprint) -> Replicates:
-    """Return the share of the baseline's rarer types that the candidate uses, in [0, 1].
+    """Return the share of the baseline's rarer words that still occur.
 
-    Rarer types are those no more frequent than the median type of the baseline.
+        |T and V'| / |T|          T = types of the baseline with m <= median m, V' = types of the candidate
 
-    Raises:
-        Undefined: the baseline has no type.
+    Range [0, 1], no unit; falls under collapse, as rare words go first. Undefined without words on the baseline's side.
+    Bias: as for `vocabulary_coverage`, and stronger; where most types occur once, T is these. Source: chosen by this
+    project, after the lost tails of Shumailov et al. (2024), Nature 631.
+
+    >>> sides = ([1, 2], [2, 3])  # hashes of the types of each side; each type stands once in every group
+    >>> counts_VK = np.ones((2, GROUPS), dtype=np.int32)
+    >>> baseline, candidate = (Fingerprint(38, np.array(types, np.uint64), counts_VK) for types in sides)
+    >>> tail_coverage(baseline, candidate)[0]
+    0.5
     """
     ours_VK = without_each_group(baseline.counts_VK)
     theirs_VK = without_each_group(_aligned(candidate, baseline.types_V))
@@ -82,14 +109,15 @@ def tail_coverage(baseline: Fingerprint, candidate: Fingerprint) -> Replicates:
 
 
 def pos_divergence(baseline: Fingerprint, candidate: Fingerprint) -> Replicates:
-    """Return the Jensen-Shannon divergence of the parts of speech of the two sides, in [0, ln 2] nats.
+    """Return how far the mix of parts of speech is from the baseline's: the Jensen-Shannon divergence.
 
-        JS = (KL(p || m) + KL(q || m)) / 2          m = (p + q) / 2
+        JS = (KL(p || m) + KL(q || m)) / 2          p, q = shares of the parts of speech, m = (p + q) / 2
 
-    Raises:
-        Undefined: a side was not parsed, or has no token.
+    Range [0, ln 2], in nats; rises under collapse. Undefined where a side was not parsed, or has no token. Bias:
+    upwards by order 1 / N; as good as the parser. Source: Lin (1991), IEEE Transactions on Information Theory 37(1).
 
-    Source: Lin (1991), IEEE Transactions on Information Theory 37(1).
+    >>> round(_jensen_shannon([1.0, 0.0], [0.5, 0.5]), 4)
+    0.2158
     """
     ours, theirs = (_parts_of_speech(side) for side in (baseline, candidate))
     return tuple(_jensen_shannon(p, q) for p, q in zip(ours, theirs, strict=True))
@@ -112,19 +140,36 @@ def _jensen_shannon(p: Sequence[float], q: Sequence[float]) -> float:
 
 
 def node_overlap(baseline: NetworkPrint, candidate: NetworkPrint) -> Replicates:
-    """Return the Jaccard index of the two sets of nodes, in [0, 1].
+    """Return how many concepts the network shares with the baseline's: the Jaccard index of the two sets.
 
-    Raises:
-        Undefined: both networks are empty.
+        |A and B| / |A or B|          A, B = nodes of the two networks
+
+    Range [0, 1], no unit; falls under collapse. Undefined where both networks are empty, or a side has none. Bias:
+    rises with the budget, and is far below 1 for two samples of one source. Source: Jaccard (1901), Bulletin de la
+    Societe vaudoise des sciences naturelles 37.
+
+    >>> ours, theirs = (np.array(hashes, np.uint64) for hashes in ([1, 2], [2, 3]))
+    >>> masks = np.array([3, 3], np.uint32)  # each occurs in the groups 0 and 1
+    >>> round(_jaccard(ours, masks, theirs, masks)[0], 4)
+    0.3333
     """
     return _jaccard(baseline.nodes_n, baseline.node_mask_n, candidate.nodes_n, candidate.node_mask_n)
 
 
 def edge_overlap(baseline: NetworkPrint, candidate: NetworkPrint) -> Replicates:
-    """Return the Jaccard index of the two sets of edges, in [0, 1]; of large networks, a fixed sample of edges.
+    """Return how many relations the network shares with the baseline's: the Jaccard index of the two sets.
 
-    Raises:
-        Undefined: both networks are without edges.
+        |A and B| / |A or B|          A, B = edges of the two networks
+
+    Range [0, 1], no unit; falls under collapse. Undefined where both networks have no edge, or a side has no network.
+    Bias: as for `node_overlap`, and stronger. A report keeps at most 200,000 edges, those with the smallest hashes, so
+    of larger networks the same random part is compared on both sides. Source: Jaccard (1901), Bulletin de la Societe
+    vaudoise des sciences naturelles 37.
+
+    >>> ours, theirs = (np.array(hashes, np.uint64) for hashes in ([1, 2], [2, 3]))
+    >>> masks = np.array([3, 3], np.uint32)  # each occurs in the groups 0 and 1
+    >>> round(_jaccard(ours, masks, theirs, masks)[0], 4)
+    0.3333
     """
     bound = min(baseline.edges_to, candidate.edges_to)
     ours, theirs = baseline.edges_E <= bound, candidate.edges_E <= bound
@@ -134,21 +179,27 @@ def edge_overlap(baseline: NetworkPrint, candidate: NetworkPrint) -> Replicates:
 
 
 def central_overlap(baseline: NetworkPrint, candidate: NetworkPrint) -> float:
-    """Return the rank-biased overlap of the most central concepts, in [0, 1]; 1 for the same ones in the same order.
+    """Return how alike the most central concepts are to the baseline's: their rank-biased overlap.
 
         RBO = A_k p^k + (1 - p) / p * sum over d = 1..k of A_d p^d
 
-    A_d is the share that the first d concepts have in common, k the length of the shorter list, p = .98.
+    A_d is the share that the first d concepts have in common, k the length of the shorter list (at most 200), p = .98;
+    concepts are in falling order of strength. Range [0, 1], no unit, 1 for the same ones in the same order; falls under
+    collapse. Undefined where a network has no node, or a side has none. Bias: little in N; the first 50 concepts carry
+    86 % of the weight. Source: Webber, Moffat and Zobel (2010), ACM TOIS 28(4), the extrapolated form.
 
-    Raises:
-        Undefined: a network has no node.
-
-    Source: Webber, Moffat and Zobel (2010), ACM TOIS 28(4), the extrapolated form.
+    >>> round(rank_biased_overlap([1, 2], [2, 1]), 4)
+    0.98
     """
     depth = min(len(baseline.central_C), len(candidate.central_C))
     if depth == 0:
         raise Undefined("a network has no node")
-    ours, theirs = baseline.central_C.tolist(), candidate.central_C.tolist()
+    return rank_biased_overlap(baseline.central_C[:depth].tolist(), candidate.central_C[:depth].tolist())
+
+
+def rank_biased_overlap(ours: Sequence[int], theirs: Sequence[int]) -> float:
+    """Return the rank-biased overlap of two rankings of equal length; see `central_overlap`."""
+    depth = len(ours)
     agreement = [len(set(ours[:d]) & set(theirs[:d])) / d for d in range(1, depth + 1)]
     series = sum(share * PERSISTENCE**d for d, share in enumerate(agreement, start=1))
     return agreement[-1] * PERSISTENCE**depth + (1 - PERSISTENCE) / PERSISTENCE * series

@@ -25,9 +25,9 @@ Counts = npt.NDArray[np.int64]
 
 
 def frechet_distance(baseline: EmbeddingPrint, candidate: EmbeddingPrint) -> float:
-    """Return the Frechet distance between normal distributions with the mean and covariance of each side.
+    """Return how far the meanings lie from the baseline's: the Frechet distance of two normal distributions.
 
-        |m - m'|^2 + tr(C) + tr(C') - 2 tr((C^1/2 C' C^1/2)^1/2)
+        |m - m'|^2 + tr(C) + tr(C') - 2 tr((C^1/2 C' C^1/2)^1/2)          m, C = mean and covariance of a side
 
     Range [0, oo), no unit (vectors have length 1); rises under collapse. Undefined with fewer than two documents on a
     side. Bias: upwards by order d / n, so compare only values from about equally many documents. Source: Heusel et al.

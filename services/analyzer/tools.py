@@ -14,9 +14,10 @@ from services.analyzer.parsing.parser import Parser, load_parser
 from services.analyzer.parsing.sources import SHIPPED
 
 NO_PARSER = (
-    "no parser was given: name a spaCy pipeline by OURO_ANALYZER_PARSER or --parser (en_ouro_sm comes with the project)"
+    "there is no parser here: name a spaCy pipeline by OURO_ANALYZER_PARSER or --parser "
+    "(en_ouro_sm comes with the project)"
 )
-NO_ENCODER = "no encoder was given: name a model for embeddings by OURO_ANALYZER_ENCODER (extra `embeddings`)"
+NO_ENCODER = "there is no encoder here: name a model for embeddings by OURO_ANALYZER_ENCODER (extra `embeddings`)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,7 +83,7 @@ async def test_without_a_parser_the_rest_is_measured_and_the_reason_told(serving
     assert report.parser == ""
     assert {value.id for value in report.metrics} == {"types"}
     assert {left.id for left in report.left_out} == {"dependency_depth", "syntactic_nodes"}
-    assert all("no parser was given" in left.reason for left in report.left_out)
+    assert all("there is no parser here" in left.reason for left in report.left_out)
 
 
 async def test_who_needs_no_trees_pays_for_none(serving):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +27,8 @@ from ouroscope.rpc.server import MAX_RECEIVED_BYTES, RunningServer, serve
 from ouroscope.v1 import analyzer_pb2, analyzer_pb2_grpc, coordinator_pb2, coordinator_pb2_grpc
 from ouroscope.wire import from_proto, to_proto
 
+EMPTY_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
+"""The first frame of a server of HTTP/2."""
 REPORT = ArtifactRef(ArtifactKind.REPORT, "2" * 64)
 
 
@@ -363,6 +365,101 @@ async def test_errors_arrive_as_themselves_without_a_loop_too(analyzer_server):
 
     with pytest.raises(errors.CapabilityMissing):
         await asyncio.to_thread(ask)
+
+
+# What callers get wrong
+
+
+SOME = str(REPORT)
+NO_REFERENCE = r"expected ArtifactRef or 'kind/digest', got int"
+WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "a reference that is none": (lambda a: a.create_baseline("ok", "report/000"), r"report: a digest is 64"),
+    "a number as a reference": (lambda a: a.create_baseline("ok", 5), f"report: {NO_REFERENCE}"),
+    "a number as a name": (lambda a: a.create_baseline(7, SOME), r"baseline_id: expected str, got int"),
+    "half a character in a name": (lambda a: a.get_baseline("\ud800"), r"name: half of a surrogate pair"),
+    "a corpus that is none": (lambda a: a.export_network("corpus/..."), r"corpus: a digest is 64"),
+    "a corpus by its name": (lambda a: a.network("news"), r"corpus: 'news' is not a reference; write it as"),
+    "a word as a view": (lambda a: a.export_network(SOME, view="whole"), r"view: expected View, got str"),
+    "a word as a number": (lambda a: a.export_network(SOME, concepts="9"), r"concepts: expected int, got str"),
+    "a number as a format": (lambda a: a.export_network(SOME, network_format=3), r"network_format: use .* got '3'"),
+    "a text": (lambda a: a.analyze("hello"), r"documents: expected an iterable of Document, got str"),
+    "one document": (lambda a: a.analyze(documents(1)[0]), r"documents: expected an iterable of .* got Document"),
+    "nothing": (lambda a: a.analyze(None), r"documents: expected an iterable of Document, got NoneType"),
+    "texts": (lambda a: a.analyze([*documents(1), "hello"]), r"documents\[1\]: expected Document, got str"),
+    "half a character": (
+        lambda a: a.analyze([Document(id="a", text="ab\ud800")]),
+        r"documents\[0\].text: half of a surrogate pair at character 2",
+    ),
+    "one metric": (lambda a: a.analyze([], metrics="types"), r"metrics: expected a list of str, got str"),
+    "a number as a metric": (lambda a: a.analyze([], metrics=[5]), r"metrics: expected a list of str, got one with"),
+    "one field": (lambda a: a.analyze([], fields="rungs"), r"fields: expected a list of str, got str"),
+    "documents as predictions": (
+        lambda a: a.analyze_predictions(documents(1)),
+        r"next_tokens\[0\]: expected NextToken, got Document",
+    ),
+    "no comparison": (lambda a: a.compare(SOME), r"request: expected Compare, got str"),
+    "words in a comparison": (lambda a: a.compare(Compare(baseline=SOME, candidate=REPORT)), r"baseline: expected"),
+    "no request": (lambda a: a.analyze_corpus(SOME), r"request: expected AnalyzeCorpus, got str"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_a_value_of_the_wrong_type_is_an_invalid_request_that_says_what_was_expected(
+    client, analyzer_server, wrong
+):
+    ask, told = WRONG[wrong]
+
+    def ask_without_a_loop() -> None:
+        with SyncAnalyzer(analyzer_server.address) as analyzer:
+            ask(analyzer)
+
+    with pytest.raises(errors.InvalidRequest, match=f"^{told}") as caught:
+        await ask(client)
+    assert caught.value.problems
+    with pytest.raises(errors.InvalidRequest, match=f"^{told}"):
+        await asyncio.to_thread(ask_without_a_loop)
+
+
+async def test_a_wrong_document_late_in_the_stream_is_told_too(client):
+    many = [*documents(40, size=100_000), Document(id="late", text="\ud800")]
+    with pytest.raises(errors.InvalidRequest, match=r"^documents\[40\].text: half of a surrogate pair"):
+        await client.analyze(many)
+
+
+async def test_a_reference_may_be_written_out(client):
+    assert await client.export_network(SOME, construction="cooccurrence") == b"{cooccurrence}"
+
+
+@pytest.mark.parametrize(("id", "text"), [("a", None), (5, "text"), ("a", b"text")])
+def test_a_document_without_a_text_is_an_invalid_request(id, text):
+    with pytest.raises(errors.InvalidRequest, match="expected to be str, got"):
+        Document(id=id, text=text)
+
+
+async def test_requests_of_the_other_clients_are_looked_at_too(connect):
+    channel = connect("127.0.0.1:1")
+    with pytest.raises(errors.InvalidRequest, match=r"^request: expected FineTune, got str"):
+        await TrainerClient(channel).fine_tune("model/1")
+    with pytest.raises(errors.InvalidRequest, match=r"^request: expected Generate, got NoneType"):
+        await GeneratorClient(channel).generate(None)
+    with pytest.raises(errors.InvalidRequest, match=r"^model: "):
+        await GeneratorClient(channel).get_model("ouro-tiny")
+    with pytest.raises(errors.InvalidRequest, match=r"^spec: expected RunSpec, got dict"):
+        await CoordinatorClient(channel).create_run({})
+
+
+async def test_a_connection_that_breaks_in_a_call_is_told_as_that(connect):
+    async def settle_and_leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(EMPTY_SETTINGS)
+        await reader.readuntil(b"GetBaseline")
+        server.close()  # or the client would come back
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(settle_and_leave, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(errors.Unavailable, match="the connection to the service broke; ask again"):
+            await AnalyzerClient(connect(f"127.0.0.1:{port}")).get_baseline("baselines/a")
 
 
 # Runs

@@ -69,6 +69,61 @@ def test_an_unknown_metric_is_answered_with_the_one_that_was_meant(ouroscope: Ou
     assert "type_token_ratio" in told(ouroscope("analyze", "a.txt", "--metric", "type_token_ration"))
 
 
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    (tmp_path / "a.txt").write_text("a few words\n")
+    return "a.txt"
+
+
+@pytest.mark.parametrize(
+    "wanted", [("vendi_score",), ("heldout_perplexity", "--json"), ("syntactic_nodes", "--parser", "none")]
+)
+def test_a_metric_that_cannot_be_measured_here_is_a_fault_with_its_reason(
+    ouroscope: Ouroscope, text: str, wanted: tuple[str, ...]
+) -> None:
+    done = ouroscope("analyze", text, "--metric", *wanted)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert wanted[0] in told(done)
+
+
+def test_what_can_be_measured_is_and_the_rest_gets_a_note(ouroscope: Ouroscope, text: str) -> None:
+    done = ouroscope("analyze", text, "-m", "types", "-m", "vendi_score")
+    assert done.returncode == 0
+    assert "types" in done.stdout
+    assert "vendi_score" in done.stderr
+
+
+@pytest.mark.parametrize("option", [("--parser", "no_such"), ("--encoder", "./no_such"), ("--metric", "no_such")])
+def test_a_wrong_value_of_an_option_is_2(ouroscope: Ouroscope, text: str, option: tuple[str, str]) -> None:
+    done = ouroscope("analyze", text, *option)
+    assert done.returncode == 2
+    assert "no_such" in told(done)
+
+
+def test_a_taken_name_is_told_before_anything_is_read(ouroscope: Ouroscope, text: str) -> None:
+    plain = ("--parser", "none", "-m", "types")
+    assert ouroscope("analyze", text, *plain, "--save", "mine").returncode == 0
+    done = ouroscope("analyze", "nowhere.jsonl", *plain, "--save", "mine")
+    assert done.returncode == 2
+    assert "baselines delete mine" in told(done)
+    assert "baselines/mine" in ouroscope("baselines", "list").stdout
+    assert ouroscope("baselines", "delete", "mine").returncode == 0
+    assert json.loads(ouroscope("baselines", "list", "--json").stdout) == {"baselines": []}
+
+
+def test_an_unknown_baseline_is_told_in_words_of_the_command_line(ouroscope: Ouroscope, text: str) -> None:
+    for arguments in (("compare", "baselines/no-such", text), ("baselines", "delete", "no-such")):
+        done = ouroscope(*arguments)
+        assert done.returncode == 2
+        assert "ouroscope baselines list" in told(done)
+
+
+def test_a_pipe_gets_no_rest_of_a_progress_line(ouroscope: Ouroscope, text: str) -> None:
+    done = ouroscope("analyze", text, "--parser", "none", "-m", "types", COLUMNS="20")
+    assert done.stderr == ""
+    assert "under collapse" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("override", "says"),
     [
@@ -147,7 +202,18 @@ def test_a_full_disk(ouroscope: Ouroscope, small_disk: Path) -> None:
 
 
 def test_help_of_every_command_answers_and_teaches(ouroscope: Ouroscope) -> None:
-    for command in ("run", "analyze", "compare", "report", "serve", "runs", "corpus", "models"):
+    for command in ("run", "analyze", "compare", "report", "serve", "runs", "corpus", "baselines", "models"):
         done = ouroscope(command, "--help")
         assert done.returncode == 0
         assert len(done.stdout.splitlines()) > 5
+
+
+@pytest.mark.parametrize("command", ["analyze", "compare"])
+def test_help_says_what_a_document_is_in_plain_text(ouroscope: Ouroscope, command: str) -> None:
+    said = " ".join(ouroscope(command, "--help").stdout.replace("│", " ").split())
+    assert "A line of .txt or of piped text is a document" in said
+
+
+def test_the_embedded_models_are_listed_with_their_cards(ouroscope: Ouroscope) -> None:
+    said = ouroscope("models", "list").stdout
+    assert all(word in said for word in ("ouro-tiny", "en_ouro_sm", "README.md"))

@@ -7,7 +7,8 @@ import itertools
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, suppress
 
 import psutil
 import pytest
@@ -91,6 +92,16 @@ def test_a_lost_process_is_an_error_that_can_be_tried_again():
     with closing(Processes(2)) as executor:
         with pytest.raises(Unavailable, match="worker process was lost"):
             list(executor.map(work.killed, range(8)))
+        assert list(executor.map(work.squared, range(4))) == [0, 1, 4, 9]
+
+
+def test_a_process_that_was_lost_while_it_had_nothing_to_do_is_not_missed():
+    with closing(Processes(1)) as executor:
+        ((pid, _, _),) = executor.map(work.about_me, range(1))
+        psutil.Process(pid).kill()
+        with suppress(BrokenProcessPool):
+            while True:  # until the pool has noticed
+                executor._pool.submit(int).result()
         assert list(executor.map(work.squared, range(4))) == [0, 1, 4, 9]
 
 

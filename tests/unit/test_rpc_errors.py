@@ -129,6 +129,41 @@ def test_a_status_that_grpc_itself_made_becomes_one_of_ours(code, kind):
     assert "failed to connect" in error.message
 
 
+def unavailable(details: str) -> str:
+    bare = status_pb2.Status(code=grpc.StatusCode.UNAVAILABLE.value[0], message=details)
+    error = error_from_rpc(as_call_error(bare, details=False))
+    assert isinstance(error, Unavailable)
+    return error.message
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        "Stream removed",
+        "Stream removed (Socket closed)",
+        "Socket closed",
+        "recvmsg:Connection reset by peer",
+        "GOAWAY received",
+        "keepalive watchdog timeout",
+    ],
+)
+def test_a_connection_that_broke_is_not_told_as_one_that_never_was(details):
+    assert unavailable(details) == f"the connection to the service broke; ask again ({details})"
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: connect: Connection refused (111)",
+        "connections to all backends failing; last error: Failed to connect to remote host: Connection reset by peer",
+        "DNS resolution failed for nowhere: Domain name not found",
+        "",
+    ],
+)
+def test_a_connection_that_was_never_made_asks_whether_the_service_runs(details):
+    assert unavailable(details).startswith("the service cannot be reached; is it running?")
+
+
 def test_details_of_another_domain_are_not_taken_for_ours():
     status = status_pb2.Status(code=grpc.StatusCode.NOT_FOUND.value[0], message="gone")
     info = error_details_pb2.ErrorInfo(reason="BUSY", domain="example.com")

@@ -19,16 +19,16 @@ from hypothesis import strategies as st
 
 from ouroscope.canonical import canonical_json, digest_of, from_plain, to_plain
 from ouroscope.errors import InvalidRequest
-from ouroscope.records.analysis import AnalyzeCorpus, MetricValue, Policy
+from ouroscope.records.analysis import AnalyzeCorpus, Compare, MetricValue, Policy, Rung
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
-from ouroscope.records.documents import Document, Origin
+from ouroscope.records.documents import Document, Origin, View
 from ouroscope.records.generation import SamplingSpec, Score, WindowSpec
 from ouroscope.records.predictions import NextToken, ScoredText
 from ouroscope.records.runs import ArmSpec, DatasetSpec, EvaluationSpec, RunSpec
 from ouroscope.records.training import FineTune, LoraSpec, Recipe
 from ouroscope.shapes import shapes_of
-from ouroscope.v1 import document_pb2, generator_pb2
-from ouroscope.wire import ONLY_ON_THE_WIRE, PAIRS, from_proto, many_from_proto, to_proto
+from ouroscope.v1 import analyzer_pb2, document_pb2, generator_pb2
+from ouroscope.wire import ONLY_ON_THE_WIRE, PAIRS, NotEncodable, from_proto, many_from_proto, message_of, to_proto
 
 PAIR_IDS = [kind.__name__ for kind in PAIRS]
 every_pair = pytest.mark.parametrize(("kind", "message"), PAIRS.items(), ids=PAIR_IDS)
@@ -288,3 +288,46 @@ def test_an_impossible_message_is_refused_by_the_record() -> None:
 
 def test_many_messages_become_a_tuple() -> None:
     assert [d.id for d in many_from_proto(Document, [document_pb2.Document(id=i) for i in "ab"])] == ["a", "b"]
+
+
+REF = ArtifactRef(ArtifactKind.REPORT, "0" * 64)
+MISFITS: list[tuple[Any, str]] = [
+    (Document(id="a", text="abc\ud800"), r"text: half of a surrogate pair at character 3"),
+    (Document(id="a", text="", generation=2**40), r"generation: 1099511627776 is out of range"),
+    (Document(id="a", text="", generation="1"), r"generation: expected int, got str"),
+    (Document(id="a", text="", origin="HUMAN"), r"origin: expected Origin, got str"),
+    (Document(id="a", text="", origin=View.WHOLE), r"origin: expected Origin, got View"),
+    (MetricValue(id="a", value="1"), r"value: expected float, got str"),
+    (Compare(baseline="report/1", candidate=REF), r"baseline: expected ArtifactRef, got str"),
+    (Compare(baseline=REF, candidate=Document(id="a", text="")), r"candidate: expected ArtifactRef, got Document"),
+    (AnalyzeCorpus(corpus=REF, metrics="types"), r"metrics: expected a tuple of str, got str"),
+    (AnalyzeCorpus(corpus=REF, metrics=("types", 5)), r"metrics: expected str for each, got int, str"),
+    (Rung(budget=1, clusters=1, metrics=(MetricValue(id=5, value=1.0),)), r"metrics.id: expected str, got int"),
+]
+
+
+@pytest.mark.parametrize(("record", "told"), MISFITS)
+def test_a_value_that_does_not_fit_its_field_is_told_with_what_was_expected(record: Any, told: str) -> None:
+    with pytest.raises(NotEncodable, match=f"^{told}"):
+        to_proto(record)
+
+
+def test_a_text_that_does_not_fit_is_never_repeated() -> None:
+    with pytest.raises(NotEncodable) as caught:
+        to_proto(Document(id="a", text="secret\udc00"))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_list_is_as_good_as_a_tuple() -> None:
+    given: Any = ["types"]
+    request = to_proto(AnalyzeCorpus(corpus=REF, metrics=given))
+    assert from_proto(AnalyzeCorpus, request).metrics == ("types",)
+
+
+def test_a_message_is_made_of_records_enums_messages_and_plain_values() -> None:
+    kind = analyzer_pb2.ExportNetworkRequest
+    made = message_of(kind, corpus=REF, view=View.CONTINUATION, construction="syntactic", concepts=3)
+    assert made == kind(corpus=to_proto(REF), view="VIEW_CONTINUATION", construction="syntactic", concepts=3)
+    assert message_of(kind, corpus=to_proto(REF)).corpus == made.corpus
+    with pytest.raises(NotEncodable, match="concepts: expected int, got str"):
+        message_of(kind, concepts="3")

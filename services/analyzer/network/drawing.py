@@ -21,7 +21,7 @@ def drawing(table: EdgeTable, concepts: int) -> NetworkDrawing:
     chosen, names = most_central(table, concepts), table.names
     place = np.full(len(table), -1)
     place[chosen] = np.arange(len(chosen))
-    inside = np.flatnonzero((place[table.source_E] >= 0) & (place[table.target_E] >= 0))
+    inside = relations_among(table, chosen)
     ends = np.sort([place[table.source_E[inside]], place[table.target_E[inside]]], axis=0)
     strongest = np.lexsort((ends[1], ends[0], -table.weight_E[inside]))[: RELATIONS_PER_CONCEPT * len(chosen)]
     return NetworkDrawing(
@@ -48,14 +48,19 @@ def most_central(table: EdgeTable, concepts: int) -> Ints:
     return np.array(order[:concepts], dtype=np.int64)
 
 
+def relations_among(table: EdgeTable, chosen: Ints) -> Ints:
+    """Return the positions of the edges whose both ends are in `chosen`."""
+    kept = np.zeros(len(table), dtype=np.bool_)
+    kept[chosen] = True
+    return np.flatnonzero(kept[table.source_E] & kept[table.target_E])
+
+
 def as_networkx(table: EdgeTable, concepts: int = 0) -> nx.Graph:
     """Return the network with words as nodes and the attribute `weight` on edges; 0 concepts means all."""
     chosen, names = most_central(table, concepts or len(table)), table.names
-    kept = np.zeros(len(table), dtype=np.bool_)
-    kept[chosen] = True
     graph = nx.Graph(construction=table.construction)
     graph.add_nodes_from(names[node] for node in chosen)
-    for edge in np.flatnonzero(kept[table.source_E] & kept[table.target_E]):
+    for edge in relations_among(table, chosen):
         ends = names[table.source_E[edge]], names[table.target_E[edge]]
         graph.add_edge(*ends, weight=int(table.weight_E[edge]))
     return graph

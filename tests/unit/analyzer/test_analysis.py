@@ -86,6 +86,18 @@ def test_a_corpus_without_words_is_answered_with_the_reason():
     assert ("TEXT", "no document has a word") in {(one.id, one.reason) for one in report.left_out}
 
 
+def test_metrics_that_were_asked_for_are_left_out_by_their_own_names():
+    none_given = "no next-token records or scored texts were given"
+    report, _ = analyze([document("", 1)], metrics=["types", "heldout_perplexity", "cooccurrence_nodes"])
+    assert {one.id: one.reason for one in report.left_out} == {
+        "types": "no document has a word",
+        "cooccurrence_nodes": "no document has a word",
+        "heldout_perplexity": none_given,
+    }
+    asked, _ = analyze([document("a word", 1)], metrics=["heldout_perplexity"])
+    assert [(one.id, one.reason) for one in asked.left_out] == [("heldout_perplexity", none_given)]
+
+
 def test_one_document_is_measured_without_intervals():
     report, prints = analyze([document("the quick brown fox jumps over the lazy dog", 1)])
     (rung,) = report.rungs

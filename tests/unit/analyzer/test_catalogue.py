@@ -11,10 +11,11 @@ import services.analyzer.metrics
 import services.analyzer.network
 from ouroscope.errors import InvalidRequest
 from ouroscope.records.analysis import Direction, Family
-from services.analyzer.catalogue import CATALOGUE, METRICS, RELATIVE
+from services.analyzer.catalogue import CATALOGUE, METRICS, RELATIVE, RELATIVE_SHEETS
 from services.analyzer.choice import choose, needs_of
 from services.analyzer.network.edges import CONSTRUCTIONS
 from services.analyzer.parsing.parsed import Need
+from services.analyzer.relative import REPLICATED, SINGLE
 
 # Rows of the table of names: a sign is the direction that means collapse, H a headline. The two variances are asked for
 # by the list of what is computed and came later than the table.
@@ -93,16 +94,33 @@ def test_each_construction_of_the_network_has_the_same_headlines(construction):
     assert headlines == {f"{construction}_{name}" for name in names}
 
 
-@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.id)
-def test_a_data_sheet_says_all_that_a_reader_needs(metric):
-    sheet = metric.sheet.__doc__
+SHEETS = {metric.id: metric.sheet for metric in METRICS} | dict(RELATIVE_SHEETS)
+
+
+@pytest.mark.parametrize("info", CATALOGUE, ids=lambda info: info.id)
+def test_a_data_sheet_says_all_that_a_reader_needs(info):
+    sheet = SHEETS[info.id].__doc__
     for needed in ("Range", "collapse", "Undefined", "Bias", "Source", ">>>"):
         assert needed in sheet, needed
-    assert metric.info().summary.endswith((".", ":"))
+    direction = {Direction.RISING: "rises", Direction.FALLING: "falls", Direction.NONE: "moves either way"}
+    assert f"{direction[info.direction]} under" in " ".join(sheet.split())
+
+
+def test_every_metric_is_explained_by_a_sentence_of_its_own():
+    summaries = [info.summary for info in CATALOGUE]
+    assert len(set(summaries)) == len(summaries)
+    assert [summary for summary in summaries if not summary.endswith(".") or summary.startswith("Return")] == []
+
+
+def test_every_metric_that_needs_a_baseline_is_measured_by_a_comparison():
+    assert {info.id for info in RELATIVE} == REPLICATED.keys() | SINGLE.keys()
+
+
+TOP_LEVEL = ("jackknife", "tokens", "keys", "trees", "relative", "relative_embedding")
 
 
 def modules():
-    yield from (f"services.analyzer.{name}" for name in ("jackknife", "tokens", "keys", "trees"))
+    yield from (f"services.analyzer.{name}" for name in TOP_LEVEL)
     for package in (services.analyzer.metrics, services.analyzer.network):
         yield from (module.name for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."))
 

@@ -16,11 +16,18 @@ from services.analyzer.catalogue import METRICS
 from services.analyzer.concepts import is_concept
 from services.analyzer.measured import MeasuredRung
 from services.analyzer.network import graph as graph_module
-from services.analyzer.network.drawing import as_networkx, drawing, graphml, node_link_json
+from services.analyzer.network.drawing import (
+    as_networkx,
+    drawing,
+    graphml,
+    most_central,
+    node_link_json,
+    relations_among,
+)
 from services.analyzer.network.edges import cooccurrences
 from services.analyzer.network.graph import Graph, graph_of
 from services.analyzer.network.structure import assortativity
-from services.analyzer.network.svg import HEIGHT, WIDTH, svg
+from services.analyzer.network.svg import HEIGHT, WIDTH, Drawn, svg
 
 from .corpora import prose, rung_of
 
@@ -192,6 +199,10 @@ def test_an_export_can_be_cut_to_the_strongest_concepts(network):
 SVG = "{http://www.w3.org/2000/svg}"
 
 
+def names_in(root: ET.Element) -> list[str]:
+    return [text.text for text in root.findall(f"{SVG}text[@class='name']")]
+
+
 def test_a_picture_shows_every_concept_and_relation_inside_its_frame(network):
     drawn = drawing(network.table, 30)
     root = ET.fromstring(svg(drawn))
@@ -199,9 +210,7 @@ def test_a_picture_shows_every_concept_and_relation_inside_its_frame(network):
     assert len(circles) == 30
     assert len(lines) == len(drawn.relations)
     assert all(0 <= float(circle.get("cx")) <= WIDTH and 0 <= float(circle.get("cy")) <= HEIGHT for circle in circles)
-    names = {text.text for text in root.findall(f"{SVG}text")}
-    assert names <= {concept.label for concept in drawn.concepts}
-    assert drawn.concepts[0].label in names
+    assert sorted(names_in(root)) == sorted(concept.label for concept in drawn.concepts)
 
 
 def test_a_picture_speaks_to_a_screen_reader(network):
@@ -211,6 +220,54 @@ def test_a_picture_speaks_to_a_screen_reader(network):
     assert root.get("role") == "img"
     assert spoken[0] == "Semantic network (cooccurrence)"
     assert all(concept.label in spoken[1] for concept in drawn.concepts[:8])
+
+
+def test_every_concept_tells_its_figures_where_the_mouse_rests_on_it_or_its_name(network):
+    drawn = drawing(network.table, 100)
+    root = ET.fromstring(svg(drawn))
+    told = [f"{one.label}: strength {one.strength:g}, degree {one.degree}" for one in drawn.concepts]
+    assert [circle.findtext(f"{SVG}title") for circle in root.findall(f"{SVG}circle")] == told
+    for name in root.findall(f"{SVG}text[@class='name']"):
+        assert name.findtext(f"{SVG}title") in told
+        assert name.findtext(f"{SVG}title").startswith(name.text)
+    names = [concept.label for concept in drawn.concepts]
+    assert [line.findtext(f"{SVG}title") for line in reversed(root.findall(f"{SVG}line"))] == [
+        f"{names[one.source]} and {names[one.target]}: weight {one.weight:g}" for one in drawn.relations
+    ]
+
+
+def test_no_name_lies_on_another(network):
+    root = ET.fromstring(svg(drawing(network.table, 100)))
+    boxes = []
+    for name in root.findall(f"{SVG}text[@class='name']"):
+        size, x, y = (float(name.get(key)) for key in ("font-size", "x", "y"))
+        half = 0.29 * size * len(name.text)
+        boxes.append((x - half, y - 0.9 * size, x + half, y + 0.2 * size))
+    for one, other in itertools.combinations(boxes, 2):
+        assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+    assert len(boxes) >= 95
+
+
+def test_a_picture_says_how_much_of_the_network_it_shows(network):
+    drawn = drawing(network.table, 30)
+    among = len(relations_among(network.table, most_central(network.table, 30)))
+    assert len(drawn.relations) == 150 < among
+    root = ET.fromstring(svg(drawn, Drawn(len(network.table), among)))
+    caption = [text.text for text in root.findall(f"{SVG}text[@class='caption']")]
+    part = f"the 30 strongest of {len(network.table)} concepts and the 150 strongest of {among} relations among them"
+    assert caption == [
+        f"Semantic network (cooccurrence): {part}",
+        "Size of a circle: strength of the concept. Width of a line: weight of the relation.",
+    ]
+    assert root.findtext(f"{SVG}desc").startswith(part.capitalize())
+    whole = ET.fromstring(svg(drawn)).findtext(f"{SVG}desc")
+    assert whole.startswith("30 concepts and 150 relations among them; the strongest concepts:")
+
+
+def test_relations_among_concepts_are_those_of_networkx(network, oracle):
+    strongest = most_central(network.table, 30)
+    names = [network.table.names[node] for node in strongest]
+    assert len(relations_among(network.table, strongest)) == oracle.subgraph(names).number_of_edges()
 
 
 def test_a_picture_is_the_same_every_time(network):
@@ -239,6 +296,8 @@ def test_a_picture_of_hostile_labels_is_plain_xml_without_scripts():
         *("line", "circle", "text"),
     }
     assert len(root.findall(f"{SVG}circle")) == len(HOSTILE)
+    assert b"<script" not in content
+    assert all(len(name) <= 24 for name in names_in(root))
 
 
 @pytest.mark.parametrize("concepts", [(), (Concept(label="alone", strength=0.0, degree=0),)])

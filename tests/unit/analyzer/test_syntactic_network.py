@@ -231,7 +231,10 @@ def test_the_syntactic_network_can_be_exported(corpus, analysed):
     graph = nx.read_graphml(io.BytesIO(export(NetworkFormat.GRAPHML)))
     assert graph.graph["construction"] == "syntactic"
     assert graph.number_of_nodes() >= max(values["syntactic_nodes"])
-    circles = ET.fromstring(export(NetworkFormat.SVG, 12)).findall("{http://www.w3.org/2000/svg}circle")
+    picture = ET.fromstring(export(NetworkFormat.SVG, 12))
+    circles = picture.findall("{http://www.w3.org/2000/svg}circle")
+    counted = picture.findtext("{http://www.w3.org/2000/svg}desc")
+    assert counted.startswith(f"The 12 strongest of {graph.number_of_nodes():,} concepts and")
     strongest = sorted(graph.degree(weight="weight"), key=lambda pair: (-pair[1], pair[0]))[:12]
     assert [circle[0].text.partition(":")[0] for circle in circles] == [name for name, _ in strongest]
 
