@@ -21,7 +21,7 @@ def encoded(record: Any, kind: type[Any], field: str = "") -> Any:
     Raises:
         InvalidRequest: it is something else, or one of its values does not fit.
     """
-    if not isinstance(record, kind):
+    if type(record) is not kind:
         raise refusal(field or "request", f"expected {kind.__name__}, got {type(record).__name__}")
     try:
         return to_proto(record)

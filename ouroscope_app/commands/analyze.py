@@ -26,11 +26,13 @@ LINES_HELP = "A line of .txt or of piped text is a document; in a directory each
 @command
 def analyze(
     files: list[str] = typer.Argument(
-        help=f"Files (.jsonl .txt .csv .parquet, .gz of these), directories, -, corpus/<digest>. {LINES_HELP}"
+        help=f"Files (.jsonl .txt .csv .parquet, .gz of these), directories, -, corpus/DIGEST. {LINES_HELP}"
     ),
     metrics: list[str] = typer.Option([], "--metric", "-m", help="Only this metric; may be given several times."),
     text_field: str = typer.Option("text", help="Field of the text in .jsonl, .csv and .parquet."),
-    continuation: bool = typer.Option(False, help="Look only at what follows each document's real prefix."),
+    continuation: bool = typer.Option(
+        False, "--continuation", help="Look only at what follows each document's real prefix."
+    ),
     parser: str = typer.Option("en_ouro_sm", help=PARSER_HELP),
     encoder: str = typer.Option("none", help=ENCODER_HELP),
     processes: int = typer.Option(1, min=1, help=PROCESSES_HELP),

@@ -18,11 +18,13 @@ from ouroscope_app.output import command, print_json
 @command
 def compare(
     baseline: str = typer.Argument(
-        help=f"Human text to compare with: a file, corpus/<digest>, report/<digest>, baselines/NAME. {LINES_HELP}"
+        help=f"Human text to compare with: a file, corpus/DIGEST, report/DIGEST, baselines/NAME. {LINES_HELP}"
     ),
     candidate: str = typer.Argument(help="Text to judge, named in the same ways."),
     text_field: str = typer.Option("text", help="Field of the text in .jsonl, .csv and .parquet."),
-    continuation: bool = typer.Option(False, help="Look only at what follows each document's real prefix."),
+    continuation: bool = typer.Option(
+        False, "--continuation", help="Look only at what follows each document's real prefix."
+    ),
     parser: str = typer.Option("en_ouro_sm", help=PARSER_HELP),
     encoder: str = typer.Option("none", help=ENCODER_HELP),
     processes: int = typer.Option(1, min=1, help=PROCESSES_HELP),

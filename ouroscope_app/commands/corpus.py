@@ -39,7 +39,7 @@ def build(
 @app.command("show")
 @command
 def show(
-    reference: str = typer.Argument("embedded", help="`embedded`, or a reference such as corpus/<digest>."),
+    reference: str = typer.Argument("embedded", help="`embedded`, or a reference such as corpus/DIGEST."),
     documents: int = typer.Option(3, min=0, max=1000, help="Documents to print."),
     json_: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> None:

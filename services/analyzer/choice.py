@@ -64,5 +64,5 @@ def _lacking_of(needs: frozenset[Need], lacking: Mapping[Need, str]) -> str:
 
 def _unknown(id: str, known: Iterable[str]) -> FieldProblem:
     near = difflib.get_close_matches(id, sorted(known), n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "docs/metrics.md and ListMetrics name all of them"
+    hint = f"did you mean {' or '.join(near)}?" if near else "docs/metrics.md names all of them"
     return FieldProblem("metrics", f"there is no metric {id[:80]!r}; {hint}")

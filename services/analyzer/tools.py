@@ -17,7 +17,9 @@ NO_PARSER = (
     "there is no parser here: name a spaCy pipeline by OURO_ANALYZER_PARSER or --parser "
     "(en_ouro_sm comes with the project)"
 )
-NO_ENCODER = "there is no encoder here: name a model for embeddings by OURO_ANALYZER_ENCODER (extra `embeddings`)"
+NO_ENCODER = (
+    "there is no encoder here: name a model for embeddings by OURO_ANALYZER_ENCODER or --encoder (extra `embeddings`)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

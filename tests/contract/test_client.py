@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -239,6 +240,12 @@ class Analyzer(analyzer_pb2_grpc.AnalyzerServiceServicer):
                 self.ended.set()
             return to_proto(Report(analyzer_version="1", documents=len(documents), view=View.CONTINUATION))
 
+    async def AnalyzePredictions(self, requests: Any, context: Any) -> Any:
+        async with rpc_errors(context):
+            async for _ in requests:
+                pass
+            return to_proto(Report(analyzer_version="1"))
+
     async def Compare(self, request: Any, context: Any) -> Any:
         async with rpc_errors(context):
             from_proto(Compare, request)
@@ -420,6 +427,14 @@ async def test_a_value_of_the_wrong_type_is_an_invalid_request_that_says_what_wa
         await asyncio.to_thread(ask_without_a_loop)
 
 
+async def test_a_class_that_the_wire_does_not_know_is_refused_even_if_it_is_a_document(client):
+    class Mine(Document):
+        pass
+
+    with pytest.raises(errors.InvalidRequest, match=r"documents\[0\]: expected Document, got Mine"):
+        await client.analyze([Mine(id="a", text="b")])
+
+
 async def test_a_wrong_document_late_in_the_stream_is_told_too(client):
     many = [*documents(40, size=100_000), Document(id="late", text="\ud800")]
     with pytest.raises(errors.InvalidRequest, match=r"^documents\[40\].text: half of a surrogate pair"):
@@ -449,17 +464,22 @@ async def test_requests_of_the_other_clients_are_looked_at_too(connect):
 
 
 async def test_a_connection_that_breaks_in_a_call_is_told_as_that(connect):
+    writers: list[asyncio.StreamWriter] = []
+
     async def settle_and_leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         writer.write(EMPTY_SETTINGS)
-        await reader.readuntil(b"GetBaseline")
-        server.close()  # or the client would come back
+        with suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(b"GetBaseline")
         writer.close()
-        await writer.wait_closed()
 
     async with await asyncio.start_server(settle_and_leave, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(errors.Unavailable, match="the connection to the service broke; ask again"):
             await AnalyzerClient(connect(f"127.0.0.1:{port}")).get_baseline("baselines/a")
+    for writer in writers:
+        writer.close()
+        await writer.wait_closed()
 
 
 # Runs
