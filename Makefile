@@ -58,7 +58,7 @@ client: $(VENV)/.installed-dev ## Build the wheel of the clients alone into dist
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist client
 
 bench: $(VENV)/.installed-dev ## Measure speed against named peers (minutes)
-	@# human_controls and score_libraries need corpora of your own: see benchmarks/README.md
+	@# analysis, graphs, coverage, human_controls and score_libraries need corpora of your own: see benchmarks/README.md
 	for name in generation training loop; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean: ## Remove what make made, but no data
