@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
@@ -463,23 +464,28 @@ async def test_requests_of_the_other_clients_are_looked_at_too(connect):
         await CoordinatorClient(channel).create_run({})
 
 
+def break_in_every_call(listener: socket.socket) -> None:
+    """Be a server that greets, waits for the call and leaves, until nobody listens any more."""
+    with suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                connection.settimeout(1)
+                connection.sendall(EMPTY_SETTINGS)
+                heard = b""
+                while b"GetBaseline" not in heard and (more := connection.recv(65_536)):
+                    heard += more
+
+
 async def test_a_connection_that_breaks_in_a_call_is_told_as_that(connect):
-    writers: list[asyncio.StreamWriter] = []
-
-    async def settle_and_leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
-        writer.write(EMPTY_SETTINGS)
-        with suppress(asyncio.IncompleteReadError):
-            await reader.readuntil(b"GetBaseline")
-        writer.close()
-
-    async with await asyncio.start_server(settle_and_leave, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(asyncio.to_thread(break_in_every_call, listener))
+        client = AnalyzerClient(connect(f"127.0.0.1:{listener.getsockname()[1]}"))
         with pytest.raises(errors.Unavailable, match="the connection to the service broke; ask again"):
-            await AnalyzerClient(connect(f"127.0.0.1:{port}")).get_baseline("baselines/a")
-    for writer in writers:
-        writer.close()
-        await writer.wait_closed()
+            await client.get_baseline("baselines/a")
+        # Wakes who waits for the next caller.
+        listener.shutdown(socket.SHUT_RDWR)
+        await serving
 
 
 # Runs
