@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ouroscope.errors import InvalidRequest, NotFound, UntrustedArtifact
@@ -25,6 +26,11 @@ BUILDING = threading.RLock()
 While transformers loads, it replaces torch's initialisers and default type for the whole process: a model that another
 thread builds at that moment would get weights nobody chose.
 """
+
+SAFELY: Mapping[str, bool] = MappingProxyType(
+    {"trust_remote_code": False, "use_safetensors": True, "local_files_only": True}
+)
+"""How every model is opened by transformers: no code of its own, no pickle, nothing fetched."""
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

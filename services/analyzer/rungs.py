@@ -7,6 +7,7 @@ possible).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,11 @@ class RungSample:
     """Position in the sample of each document that has a word here, rising; the same in all rungs."""
     used_D: Words
     """Words of each of them that belong to this rung: its first ones."""
+
+    @cached_property
+    def groups_D(self) -> Words:
+        """Return the group of each document that has a word here; they rise."""
+        return self.groups_N[np.cumsum(self.used_D) - 1]
 
     @property
     def replicated(self) -> bool:

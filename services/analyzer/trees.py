@@ -17,7 +17,6 @@ import numpy.typing as npt
 from services.analyzer.cells import Ints, count_cells
 from services.analyzer.keys import mix
 from services.analyzer.lexicon import Lexicon
-from services.analyzer.metrics.documents import groups_of_documents
 from services.analyzer.metrics.trees import Kernel, Moments
 from services.analyzer.network.edges import EdgeTable
 from services.analyzer.network.syntactic import Meetings, meetings, syntactic
@@ -93,7 +92,7 @@ class RungTrees:
         places = int(trees.parsed.document_T.max(initial=-1)) + 1
         used_D, group_D = np.zeros((2, max(places, int(rung.places_D[-1]) + 1)), dtype=np.int32)
         used_D[rung.places_D] = rung.used_D
-        group_D[rung.places_D] = groups_of_documents(rung)
+        group_D[rung.places_D] = rung.groups_D
         self._kept_T = trees.parsed.word_T < used_D[trees.parsed.document_T]
         self._group_T = group_D[trees.parsed.document_T]
 

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from ouroscope.errors import CapabilityMissing, CorruptArtifact, InvalidRequest, LimitExceeded, UntrustedArtifact
-from ouroscope.models import BUILDING, check_model_directory
+from ouroscope.models import BUILDING, SAFELY, check_model_directory
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.generation import Capability, SamplingSpec
 from ouroscope.store.artifacts import ArtifactStore
@@ -250,9 +250,7 @@ def _loaded(directory: Path, dtype: torch.dtype, device: str) -> Any:
             model, found = AutoModelForCausalLM.from_pretrained(
                 directory,
                 dtype=dtype,
-                trust_remote_code=False,
-                use_safetensors=True,
-                local_files_only=True,
+                **SAFELY,
                 output_loading_info=True,
             )
         except (ValueError, KeyError, ImportError) as error:

@@ -22,7 +22,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from ouroscope.errors import LimitExceeded, OuroscopeError, StorageFull, UntrustedArtifact
-from ouroscope.models import BUILDING
+from ouroscope.models import BUILDING, SAFELY
 from ouroscope.records.progress import Progress
 from ouroscope.records.training import Recipe
 from ouroscope.seeds import derive_seed
@@ -68,9 +68,7 @@ def open_model(directory: Path, environment: Environment) -> PreTrainedModel:
             model, found = AutoModelForCausalLM.from_pretrained(
                 directory,
                 dtype=torch.float32,
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
+                **SAFELY,
                 output_loading_info=True,
             )
     except (ValueError, KeyError, RuntimeError, OSError) as error:

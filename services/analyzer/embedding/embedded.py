@@ -46,9 +46,10 @@ class Embedded:
 
     def of(self, rung: RungSample) -> tuple[Vectors, npt.NDArray[np.int64]]:
         """Return the vectors of the documents of `rung` that were embedded, and the group of each."""
-        groups_D = groups_of_documents(rung)
         kept = np.isin(rung.places_D, self.places_D)
-        return self.vectors_Dd[np.searchsorted(self.places_D, rung.places_D[kept])], groups_D[kept]
+        return self.vectors_Dd[np.searchsorted(self.places_D, rung.places_D[kept])], rung.groups_D[kept].astype(
+            np.int64
+        )
 
 
 def embed(
@@ -62,7 +63,7 @@ def embed(
     Raises:
         PreconditionFailed: the encoder makes no usable vectors.
     """
-    chosen = chosen_documents(groups_of_documents(rung), rung.groups)
+    chosen = chosen_documents(rung.groups_D, rung.groups)
     texts = [rung.texts[place] for place in chosen.tolist()]
     distinct = list(dict.fromkeys(texts))
 
@@ -76,7 +77,7 @@ def embed(
     return Embedded(rung.places_D[chosen], vectors[[rows[text] for text in texts]])
 
 
-def chosen_documents(groups_D: npt.NDArray[np.int64], groups: int) -> npt.NDArray[np.int64]:
+def chosen_documents(groups_D: npt.NDArray[np.integer], groups: int) -> npt.NDArray[np.int64]:
     """Return the positions of the documents that are embedded: the first of each group.
 
     >>> chosen_documents(np.array([0, 0, 1]), groups=10_000).tolist()
@@ -84,12 +85,6 @@ def chosen_documents(groups_D: npt.NDArray[np.int64], groups: int) -> npt.NDArra
     """
     firsts = np.searchsorted(groups_D, groups_D)
     return np.flatnonzero(np.arange(len(groups_D)) - firsts < MOST_DOCUMENTS // groups)
-
-
-def groups_of_documents(rung: RungSample) -> npt.NDArray[np.int64]:
-    """Return the group of each document of `rung`; they rise."""
-    ends = np.cumsum(rung.used_D) - 1
-    return rung.groups_N[ends].astype(np.int64)
 
 
 def batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:

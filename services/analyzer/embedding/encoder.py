@@ -22,7 +22,7 @@ from transformers import AutoModel
 from transformers.utils import logging as transformers_logging
 
 from ouroscope.errors import CorruptArtifact, InvalidRequest, UntrustedArtifact
-from ouroscope.models import BUILDING, CheckedModel
+from ouroscope.models import BUILDING, SAFELY, CheckedModel
 from services.analyzer.embedding.embedded import batches
 
 LONGEST = 2_048
@@ -87,9 +87,7 @@ def _loaded(folder: Path) -> Any:
             model, found = AutoModel.from_pretrained(
                 folder,
                 dtype=torch.float32,
-                trust_remote_code=False,
-                use_safetensors=True,
-                local_files_only=True,
+                **SAFELY,
                 output_loading_info=True,
             )
         except (ValueError, KeyError, ImportError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from ouroscope.errors import Undefined
 from services.analyzer import tokens
@@ -65,7 +64,7 @@ def readability(sums: tuple[Ratio, Ratio]) -> float:
 
 def length_sums(rung: RungSample) -> tuple[Counts, Counts]:
     """Return, for each group, the words of its documents and their number."""
-    groups = groups_of_documents(rung)
+    groups = rung.groups_D
     words = np.bincount(groups, weights=rung.lengths_D, minlength=rung.groups)
     return words.astype(np.int64), np.bincount(groups, minlength=rung.groups)
 
@@ -73,7 +72,7 @@ def length_sums(rung: RungSample) -> tuple[Counts, Counts]:
 def sentence_sums(rung: RungSample) -> tuple[Counts, Counts]:
     """Return, for each group, the words of its documents and their sentences."""
     found = [len(tokens.sentences(text)) for text in rung.texts]
-    sentences = np.bincount(groups_of_documents(rung), weights=found, minlength=rung.groups)
+    sentences = np.bincount(rung.groups_D, weights=found, minlength=rung.groups)
     return length_sums(rung)[0], sentences.astype(np.int64)
 
 
@@ -81,10 +80,3 @@ def syllable_sums(rung: RungSample) -> tuple[Counts, Counts]:
     """Return, for each group, the syllables of its words and the words."""
     counts_VK = rung.counts_VK()
     return rung.lexicon.syllables_V @ counts_VK, counts_VK.sum(axis=0)
-
-
-def groups_of_documents(rung: RungSample) -> npt.NDArray[np.int32]:
-    """Return the group of each document."""
-    _, first = np.unique(rung.documents_N, return_index=True)
-    groups: npt.NDArray[np.int32] = rung.groups_N[first]
-    return groups

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from ouroscope.errors import Undefined
 from services.analyzer.cells import Ints, count_cells
 from services.analyzer.keys import mix
-from services.analyzer.metrics.documents import groups_of_documents
 from services.analyzer.metrics.sequences import Ratio
 from services.analyzer.rungs import RungSample
 
@@ -107,7 +106,7 @@ class _Sets:
 
 def near_duplicates(rung: RungSample) -> list[Ratio]:
     """Return, for each replicate, the documents that have a near-copy in it, and all its documents."""
-    groups_D, documents = groups_of_documents(rung), _shingle_sets(rung)
+    groups_D, documents = rung.groups_D, _shingle_sets(rung)
     _, first, sets_D = np.unique(documents.digests_S(), return_index=True, return_inverse=True)
     # Equal sets are one from here on: however many copies there are, they cost no comparison.
     kept_D = np.zeros(len(groups_D), dtype=np.bool_)

@@ -16,7 +16,6 @@ from rapidfuzz.distance import Levenshtein
 
 from ouroscope.errors import Undefined
 from services.analyzer.cells import Ints, count_cells
-from services.analyzer.metrics.documents import groups_of_documents
 from services.analyzer.metrics.ngrams import NgramTable
 from services.analyzer.metrics.sequences import Ratio
 from services.analyzer.rungs import Counts, RungSample
@@ -88,7 +87,7 @@ def levenshtein_diversity(distances: Ratio) -> float:
 
 def overlaps(rung: RungSample, tables: Iterable[NgramTable]) -> list[Overlap]:
     """Return the overlap of each replicate; `tables` are those of the n-grams with n = 1 to 4."""
-    groups_D = groups_of_documents(rung)
+    groups_D = rung.groups_D
     lengths = _lengths(rung, groups_D)
     counts = np.array([row for table in tables for row in _matches(table, rung, groups_D)] + lengths)
     # A document alone in its group has nothing to be compared with.
@@ -135,7 +134,7 @@ def _lengths(rung: RungSample, groups_D: npt.NDArray[np.int32]) -> list[Counts]:
 
 def neighbour_distances(rung: RungSample) -> list[Ratio]:
     """Return, for each replicate, the relative distances of neighbouring documents added up, and their number."""
-    documents, groups = _as_strings(rung), groups_of_documents(rung).tolist()
+    documents, groups = _as_strings(rung), rung.groups_D.tolist()
     of_group: list[list[float]] = [[] for _ in range(rung.groups)]
     for (one, group), (other, next_group) in itertools.pairwise(zip(documents, groups, strict=True)):
         if group == next_group:

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from ouroscope.errors import Undefined
 from services.analyzer.cells import Ints, count_cells
-from services.analyzer.metrics.documents import groups_of_documents
 from services.analyzer.metrics.sequences import Ratio
 from services.analyzer.rungs import RungSample
 
@@ -49,7 +48,7 @@ def weight_sums(rung: RungSample) -> list[Ratio]:
 
 
 def _kept_documents(rung: RungSample) -> Iterator[npt.NDArray[np.bool_]]:
-    groups_D = groups_of_documents(rung)
+    groups_D = rung.groups_D
     if not rung.replicated:
         yield np.ones(len(groups_D), dtype=np.bool_)
         return
