@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
+import subprocess
+import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -141,3 +145,22 @@ async def connect() -> AsyncIterator[Callable[[str], grpc.aio.Channel]]:
     yield open_
     for channel in opened:
         await channel.close()
+
+
+@pytest.fixture
+def process(tmp_path: Path, root: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start analyzers as processes; all are ended at the end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(**settings: str) -> subprocess.Popen[str]:
+        told = {f"OURO_ANALYZER_{name.upper()}": value for name, value in settings.items()}
+        base = {"OURO_ANALYZER_STORE": str(tmp_path / "store"), "OURO_ANALYZER_METRICS_PORT": "0"}
+        environment = {**os.environ, **base, "OURO_ANALYZER_ADDRESS": "127.0.0.1:0", **told}
+        command = [sys.executable, "-m", "services.analyzer"]
+        started.append(subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield begin
+    for each in started:
+        each.kill()
+        each.communicate()

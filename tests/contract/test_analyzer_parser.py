@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -28,6 +21,7 @@ from services.analyzer.service import start
 from services.analyzer.session import Limits
 from services.analyzer.spread import shipped_spread
 from services.analyzer.tools import Tools, open_tools
+from tests.log_events import event
 
 SENTENCES = (
     "The old house on the hill was sold to a young family.",
@@ -109,35 +103,6 @@ def test_another_parser_is_another_answer(store):
     ]
     assert jobs[0].fingerprint["parser"] == ""
     assert "spaCy 3" in jobs[1].fingerprint["parser"]
-
-
-@pytest.fixture
-def process(tmp_path: Path, root: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start analyzers as processes; all are ended at the end."""
-    started: list[subprocess.Popen[str]] = []
-
-    def begin(**settings: str) -> subprocess.Popen[str]:
-        told = {f"OURO_ANALYZER_{name.upper()}": value for name, value in settings.items()}
-        base = {"OURO_ANALYZER_STORE": str(tmp_path / "store"), "OURO_ANALYZER_METRICS_PORT": "0"}
-        environment = {**os.environ, **base, "OURO_ANALYZER_ADDRESS": "127.0.0.1:0", **told}
-        command = [sys.executable, "-m", "services.analyzer"]
-        started.append(subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True))
-        return started[-1]
-
-    yield begin
-    for each in started:
-        each.kill()
-        each.communicate()
-
-
-def event(process: subprocess.Popen[str], name: str) -> dict[str, Any]:
-    """Return the next log line of that event."""
-    assert process.stderr is not None
-    for line in process.stderr:
-        told: dict[str, Any] = json.loads(line)
-        if told["event"] == name:
-            return told
-    raise AssertionError(f"the process ended without {name}")
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -32,6 +28,7 @@ from ouroscope.v1 import analyzer_pb2, analyzer_pb2_grpc
 from services.analyzer.catalogue import CATALOGUE
 from services.analyzer.service import start
 from services.analyzer.session import Limits
+from tests.log_events import event
 from tests.unit.analyzer.corpora import prose
 
 FEW = ("types", "mattr", "cooccurrence_nodes")
@@ -283,41 +280,6 @@ async def test_too_little_text_is_insufficient_on_the_wire_too(analyzer):
     report = of(await analyzer.analyze(documents(count=10), metrics=FEW))
     told = await analyzer.compare(Compare(baseline=report, candidate=report))
     assert (told.verdict, told.reason) == (Verdict.INSUFFICIENT_DATA, VerdictReason.TOO_FEW_CLUSTERS)
-
-
-@pytest.fixture
-def process(tmp_path: Path, root: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start analyzers as processes; all are ended at the end."""
-    started: list[subprocess.Popen[str]] = []
-
-    def begin(**settings: str) -> subprocess.Popen[str]:
-        told = {f"OURO_ANALYZER_{name.upper()}": value for name, value in settings.items()}
-        base = {"OURO_ANALYZER_STORE": str(tmp_path / "store"), "OURO_ANALYZER_METRICS_PORT": "0"}
-        started.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "services.analyzer"],
-                cwd=root,
-                env={**os.environ, **base, "OURO_ANALYZER_ADDRESS": "127.0.0.1:0", **told},
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-        return started[-1]
-
-    yield begin
-    for each in started:
-        each.kill()
-        each.communicate()
-
-
-def event(process: subprocess.Popen[str], name: str) -> dict[str, Any]:
-    """Return the next log line of that event."""
-    assert process.stderr is not None
-    for line in process.stderr:
-        told: dict[str, Any] = json.loads(line)
-        if told["event"] == name:
-            return told
-    raise AssertionError(f"the process ended without {name}")
 
 
 async def test_the_process_serves_until_it_is_told_to_stop(process, connect):
