@@ -20,13 +20,24 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from ouroscope.errors import FieldProblem, InvalidRequest
-from ouroscope.records import analysis, artifacts, documents, generation, predictions, progress, runs, training
+from ouroscope.records import (
+    analysis,
+    artifacts,
+    documents,
+    generation,
+    monitors,
+    predictions,
+    progress,
+    runs,
+    training,
+)
 from ouroscope.v1 import (
     analysis_pb2,
     analyzer_pb2,
     artifact_pb2,
     document_pb2,
     generator_pb2,
+    monitor_pb2,
     operation_pb2,
     prediction_pb2,
     run_pb2,
@@ -64,6 +75,7 @@ PAIRS: dict[type[Any], type[Message]] = {
     analysis.NetworkDrawing: analysis_pb2.NetworkDrawing,
     analysis.LeftOut: analysis_pb2.LeftOut,
     analysis.Share: analysis_pb2.Share,
+    analysis.RepeatedText: analysis_pb2.RepeatedText,
     analysis.Report: analysis_pb2.Report,
     analysis.AnalyzeCorpus: analyzer_pb2.AnalyzeCorpusRequest,
     analysis.Policy: analysis_pb2.Policy,
@@ -71,6 +83,9 @@ PAIRS: dict[type[Any], type[Message]] = {
     analysis.FamilyEffect: analysis_pb2.FamilyEffect,
     analysis.PastEffects: analysis_pb2.PastEffects,
     analysis.Compare: analyzer_pb2.CompareRequest,
+    analysis.ConceptMove: analysis_pb2.ConceptMove,
+    analysis.PromptMove: analysis_pb2.PromptMove,
+    analysis.Explanation: analysis_pb2.Explanation,
     analysis.Comparison: analysis_pb2.Comparison,
     analysis.BaselineInfo: analysis_pb2.BaselineInfo,
     runs.ArmSpec: run_pb2.ArmSpec,
@@ -83,6 +98,12 @@ PAIRS: dict[type[Any], type[Message]] = {
     runs.Arm: run_pb2.Arm,
     runs.Run: run_pb2.Run,
     runs.RunEvent: run_pb2.RunEvent,
+    monitors.DomainBaseline: monitor_pb2.DomainBaseline,
+    monitors.DomainComparison: monitor_pb2.DomainComparison,
+    monitors.MonitorGeneration: monitor_pb2.MonitorGeneration,
+    monitors.Monitor: monitor_pb2.Monitor,
+    monitors.GatePolicy: monitor_pb2.GatePolicy,
+    monitors.GateDecision: monitor_pb2.GateDecision,
 }
 
 ONLY_ON_THE_WIRE = frozenset({"request_id", "read_mask"})

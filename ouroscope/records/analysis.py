@@ -48,6 +48,7 @@ class VerdictReason(Enum):
     TOO_WIDE = "TOO_WIDE"
     BASELINE_DOES_NOT_COVER_DOMAIN = "BASELINE_DOES_NOT_COVER_DOMAIN"
     NOTHING_COMPARABLE = "NOTHING_COMPARABLE"
+    BASELINE_MISSING = "BASELINE_MISSING"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +140,18 @@ class NetworkDrawing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatedText:
+    """A run of words that many texts share."""
+
+    text: str
+    """Lower-cased, with single spaces."""
+    documents: int
+    """Documents of the sample that hold it, at least 2."""
+    clusters: int
+    """Independent clusters that hold it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
     """A part of a whole."""
 
@@ -182,6 +195,8 @@ class Report:
     """Name and digest of the model that embedded the documents; empty where nothing was embedded."""
     part_of_speech_shares: tuple[Share, ...] = ()
     """Share of each universal part of speech among the tokens of the largest rung; empty without a parser."""
+    repeated_texts: tuple[RepeatedText, ...] = ()
+    """What the texts of the largest rung repeat most, in falling order of clusters; empty unless asked for."""
 
     @property
     def metrics(self) -> tuple[MetricValue, ...]:
@@ -202,6 +217,10 @@ class AnalyzeCorpus:
     """Ids of the metrics wanted; empty means all. What nobody asked for is not computed."""
     drawn_concepts: int = 0
     """Concepts in the drawing of the network; 0 draws none."""
+    repeated_texts: int = 0
+    """Most repeated runs of words in the report; 0 shows none."""
+    domain: str = ""
+    """Measure only documents and records of this domain; empty means all."""
 
     def __post_init__(self) -> None:
         problems = Problems("analysis")
@@ -209,6 +228,7 @@ class AnalyzeCorpus:
             self.corpus is not None or self.predictions is not None, "corpus", "give a corpus or predictions"
         )
         problems.check(0 <= self.drawn_concepts <= 500, "drawn_concepts", "must be in [0, 500]")
+        problems.check(0 <= self.repeated_texts <= 50, "repeated_texts", "must be in [0, 50]")
         problems.raise_any()
 
 
@@ -283,6 +303,51 @@ class Compare:
     policy: Policy = Policy()
     history: tuple[PastEffects, ...] = ()
     """Earlier generations in rising order, without the candidate."""
+    generation: int | None = None
+    """Number of the candidate in its sequence; None where it is not part of one."""
+    explain: int = 0
+    """Most concepts, repeated texts and prompts of each kind in the explanation; 0 gives none."""
+
+    def __post_init__(self) -> None:
+        problems = Problems("comparison")
+        problems.check(self.generation is None or self.generation >= 0, "generation", "must be 0 or more")
+        problems.check(0 <= self.explain <= 50, "explain", "must be in [0, 50]")
+        problems.raise_any()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConceptMove:
+    """How the place of a concept in the semantic network changed."""
+
+    label: str
+    baseline_share: float | None = None
+    """Its share of the strength of the baseline's network, in [0, 1]; None where the baseline did not keep it."""
+    candidate_share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptMove:
+    """How what a model expects after one prompt changed."""
+
+    prompt_id: str
+    baseline_entropy: float
+    """In nats."""
+    candidate_entropy: float
+    baseline_top1: float
+    """Largest probability, in [0, 1]."""
+    candidate_top1: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What moved most, to look at."""
+
+    concepts: tuple[ConceptMove, ...] = ()
+    """Those whose share of the network grew most, the largest growth first."""
+    repeated_texts: tuple[RepeatedText, ...] = ()
+    """What the candidate's texts repeat most."""
+    prompts: tuple[PromptMove, ...] = ()
+    """Prompts that both sides answered, those whose entropy fell most first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,6 +368,11 @@ class Comparison:
     metrics: tuple[MetricEffect, ...] = ()
     """In falling order of evidence."""
     policy: Policy = Policy()
+    explanation: Explanation | None = None
+    """What moved most; None unless asked for."""
+    first_beyond: int | None = None
+    """First generation of the sequence in which a family lay beyond the margin; None where none did, or where the
+    request does not number its candidate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

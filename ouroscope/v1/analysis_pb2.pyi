@@ -139,6 +139,8 @@ class _VerdictReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict
     """Too many tokens of the candidate are of types that the baseline never saw: another domain, not collapse."""
     VERDICT_REASON_NOTHING_COMPARABLE: _VerdictReason.ValueType  # 9
     """The two sides share no headline metric."""
+    VERDICT_REASON_BASELINE_MISSING: _VerdictReason.ValueType  # 10
+    """What the candidate should be compared with is not there any more."""
 
 class VerdictReason(_VerdictReason, metaclass=_VerdictReasonEnumTypeWrapper):
     """Why a verdict was given."""
@@ -163,6 +165,8 @@ VERDICT_REASON_BASELINE_DOES_NOT_COVER_DOMAIN: VerdictReason.ValueType  # 8
 """Too many tokens of the candidate are of types that the baseline never saw: another domain, not collapse."""
 VERDICT_REASON_NOTHING_COMPARABLE: VerdictReason.ValueType  # 9
 """The two sides share no headline metric."""
+VERDICT_REASON_BASELINE_MISSING: VerdictReason.ValueType  # 10
+"""What the candidate should be compared with is not there any more."""
 Global___VerdictReason: _TypeAlias = VerdictReason  # noqa: Y015
 
 @_typing.final
@@ -489,6 +493,36 @@ class Share(_message.Message):
 Global___Share: _TypeAlias = Share  # noqa: Y015
 
 @_typing.final
+class RepeatedText(_message.Message):
+    """A run of words that many texts share."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    CLUSTERS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The words, lower-cased, with single spaces."""
+    documents: _builtins.int
+    """Documents of the sample that hold it, at least 2."""
+    clusters: _builtins.int
+    """Independent clusters that hold it, at least 1."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        documents: _builtins.int = ...,
+        clusters: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clusters", b"clusters", "documents", b"documents", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepeatedText: _TypeAlias = RepeatedText  # noqa: Y015
+
+@_typing.final
 class Report(_message.Message):
     """Everything measured of one corpus, one model, or both."""
 
@@ -509,6 +543,7 @@ class Report(_message.Message):
     PARSER_FIELD_NUMBER: _builtins.int
     ENCODER_FIELD_NUMBER: _builtins.int
     PART_OF_SPEECH_SHARES_FIELD_NUMBER: _builtins.int
+    REPEATED_TEXTS_FIELD_NUMBER: _builtins.int
     analyzer_version: _builtins.str
     """Version of the analyzer; values of different definitions are not compared."""
     view: _document_pb2.View.ValueType
@@ -553,6 +588,10 @@ class Report(_message.Message):
     def part_of_speech_shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___Share]:
         """Share of each universal part of speech among the tokens of the largest rung; empty without a parser."""
 
+    @_builtins.property
+    def repeated_texts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RepeatedText]:
+        """What the texts of the largest rung repeat most, in falling order of clusters; empty unless asked for."""
+
     def __init__(
         self,
         *,
@@ -571,10 +610,11 @@ class Report(_message.Message):
         parser: _builtins.str = ...,
         encoder: _builtins.str = ...,
         part_of_speech_shares: _abc.Iterable[Global___Share] | None = ...,
+        repeated_texts: _abc.Iterable[Global___RepeatedText] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["drawing", b"drawing", "report", b"report", "top1_histogram", b"top1_histogram"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["analyzer_version", b"analyzer_version", "clusters", b"clusters", "documents", b"documents", "drawing", b"drawing", "encoder", b"encoder", "left_out", b"left_out", "model_metrics", b"model_metrics", "parser", b"parser", "part_of_speech_shares", b"part_of_speech_shares", "prompts", b"prompts", "report", b"report", "rungs", b"rungs", "tokens", b"tokens", "top1_histogram", b"top1_histogram", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analyzer_version", b"analyzer_version", "clusters", b"clusters", "documents", b"documents", "drawing", b"drawing", "encoder", b"encoder", "left_out", b"left_out", "model_metrics", b"model_metrics", "parser", b"parser", "part_of_speech_shares", b"part_of_speech_shares", "prompts", b"prompts", "repeated_texts", b"repeated_texts", "report", b"report", "rungs", b"rungs", "tokens", b"tokens", "top1_histogram", b"top1_histogram", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -781,6 +821,112 @@ class PastEffects(_message.Message):
 Global___PastEffects: _TypeAlias = PastEffects  # noqa: Y015
 
 @_typing.final
+class ConceptMove(_message.Message):
+    """How the place of a concept in the semantic network changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    BASELINE_SHARE_FIELD_NUMBER: _builtins.int
+    CANDIDATE_SHARE_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """Lemma or lower-cased word."""
+    baseline_share: _builtins.float
+    """Its share of the strength of the baseline's network, in [0, 1]; absent where the baseline did not keep it."""
+    candidate_share: _builtins.float
+    """Its share of the strength of the candidate's network, in [0, 1]."""
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        baseline_share: _builtins.float | None = ...,
+        candidate_share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_baseline_share", b"_baseline_share", "baseline_share", b"baseline_share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_baseline_share", b"_baseline_share", "baseline_share", b"baseline_share", "candidate_share", b"candidate_share", "label", b"label"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__baseline_share: _TypeAlias = _typing.Literal["baseline_share"]  # noqa: Y015
+    _WhichOneofArgType__baseline_share: _TypeAlias = _typing.Literal["_baseline_share", b"_baseline_share"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__baseline_share) -> _WhichOneofReturnType__baseline_share | None: ...
+
+Global___ConceptMove: _TypeAlias = ConceptMove  # noqa: Y015
+
+@_typing.final
+class PromptMove(_message.Message):
+    """How what a model expects after one prompt changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_ID_FIELD_NUMBER: _builtins.int
+    BASELINE_ENTROPY_FIELD_NUMBER: _builtins.int
+    CANDIDATE_ENTROPY_FIELD_NUMBER: _builtins.int
+    BASELINE_TOP1_FIELD_NUMBER: _builtins.int
+    CANDIDATE_TOP1_FIELD_NUMBER: _builtins.int
+    prompt_id: _builtins.str
+    """The prompt."""
+    baseline_entropy: _builtins.float
+    """Entropy of the baseline's next-token distribution, in nats."""
+    candidate_entropy: _builtins.float
+    """Entropy of the candidate's, in nats."""
+    baseline_top1: _builtins.float
+    """Largest probability under the baseline, in [0, 1]."""
+    candidate_top1: _builtins.float
+    """Largest probability under the candidate, in [0, 1]."""
+    def __init__(
+        self,
+        *,
+        prompt_id: _builtins.str = ...,
+        baseline_entropy: _builtins.float = ...,
+        candidate_entropy: _builtins.float = ...,
+        baseline_top1: _builtins.float = ...,
+        candidate_top1: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_entropy", b"baseline_entropy", "baseline_top1", b"baseline_top1", "candidate_entropy", b"candidate_entropy", "candidate_top1", b"candidate_top1", "prompt_id", b"prompt_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptMove: _TypeAlias = PromptMove  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    """What moved most, to look at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONCEPTS_FIELD_NUMBER: _builtins.int
+    REPEATED_TEXTS_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def concepts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConceptMove]:
+        """Concepts whose share of the network grew most, the largest growth first."""
+
+    @_builtins.property
+    def repeated_texts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RepeatedText]:
+        """What the candidate's texts repeat most."""
+
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptMove]:
+        """Prompts that both sides answered, those whose entropy fell most first."""
+
+    def __init__(
+        self,
+        *,
+        concepts: _abc.Iterable[Global___ConceptMove] | None = ...,
+        repeated_texts: _abc.Iterable[Global___RepeatedText] | None = ...,
+        prompts: _abc.Iterable[Global___PromptMove] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concepts", b"concepts", "prompts", b"prompts", "repeated_texts", b"repeated_texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
 class Comparison(_message.Message):
     """What the analyzer says of a candidate beside a baseline."""
 
@@ -795,6 +941,8 @@ class Comparison(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
     EXPECTED_NOVEL_TOKEN_SHARE_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    FIRST_BEYOND_FIELD_NUMBER: _builtins.int
     verdict: Global___Verdict.ValueType
     """The verdict."""
     reason: Global___VerdictReason.ValueType
@@ -807,6 +955,10 @@ class Comparison(_message.Message):
     """Share of candidate tokens of types that the baseline never saw, in [0, 1]; absent without text."""
     expected_novel_token_share: _builtins.float
     """What novel_token_share would be for text of the baseline's own sources, in [0, 1]; absent without text."""
+    first_beyond: _builtins.int
+    """First generation of the sequence in which a family lay beyond the margin; absent where none did, or where the
+    request does not number its candidate.
+    """
     @_builtins.property
     def families(self) -> _containers.RepeatedCompositeFieldContainer[Global___FamilyEffect]:
         """Effects of the families that both sides have."""
@@ -818,6 +970,10 @@ class Comparison(_message.Message):
     @_builtins.property
     def policy(self) -> Global___Policy:
         """The policy that was applied."""
+
+    @_builtins.property
+    def explanation(self) -> Global___Explanation:
+        """What moved most; absent unless asked for."""
 
     def __init__(
         self,
@@ -831,17 +987,23 @@ class Comparison(_message.Message):
         metrics: _abc.Iterable[Global___MetricEffect] | None = ...,
         policy: Global___Policy | None = ...,
         expected_novel_token_share: _builtins.float | None = ...,
+        explanation: Global___Explanation | None = ...,
+        first_beyond: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_novel_token_share", b"_expected_novel_token_share", "_novel_token_share", b"_novel_token_share", "expected_novel_token_share", b"expected_novel_token_share", "novel_token_share", b"novel_token_share", "policy", b"policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_novel_token_share", b"_expected_novel_token_share", "_first_beyond", b"_first_beyond", "_novel_token_share", b"_novel_token_share", "expected_novel_token_share", b"expected_novel_token_share", "explanation", b"explanation", "first_beyond", b"first_beyond", "novel_token_share", b"novel_token_share", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_novel_token_share", b"_expected_novel_token_share", "_novel_token_share", b"_novel_token_share", "budget", b"budget", "expected_novel_token_share", b"expected_novel_token_share", "families", b"families", "metrics", b"metrics", "novel_token_share", b"novel_token_share", "policy", b"policy", "reason", b"reason", "sentence", b"sentence", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_novel_token_share", b"_expected_novel_token_share", "_first_beyond", b"_first_beyond", "_novel_token_share", b"_novel_token_share", "budget", b"budget", "expected_novel_token_share", b"expected_novel_token_share", "explanation", b"explanation", "families", b"families", "first_beyond", b"first_beyond", "metrics", b"metrics", "novel_token_share", b"novel_token_share", "policy", b"policy", "reason", b"reason", "sentence", b"sentence", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_novel_token_share: _TypeAlias = _typing.Literal["expected_novel_token_share"]  # noqa: Y015
     _WhichOneofArgType__expected_novel_token_share: _TypeAlias = _typing.Literal["_expected_novel_token_share", b"_expected_novel_token_share"]  # noqa: Y015
+    _WhichOneofReturnType__first_beyond: _TypeAlias = _typing.Literal["first_beyond"]  # noqa: Y015
+    _WhichOneofArgType__first_beyond: _TypeAlias = _typing.Literal["_first_beyond", b"_first_beyond"]  # noqa: Y015
     _WhichOneofReturnType__novel_token_share: _TypeAlias = _typing.Literal["novel_token_share"]  # noqa: Y015
     _WhichOneofArgType__novel_token_share: _TypeAlias = _typing.Literal["_novel_token_share", b"_novel_token_share"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_novel_token_share) -> _WhichOneofReturnType__expected_novel_token_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_beyond) -> _WhichOneofReturnType__first_beyond | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__novel_token_share) -> _WhichOneofReturnType__novel_token_share | None: ...
 

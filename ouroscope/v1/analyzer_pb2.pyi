@@ -62,10 +62,13 @@ class AnalysisOptions(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     DRAWN_CONCEPTS_FIELD_NUMBER: _builtins.int
     READ_MASK_FIELD_NUMBER: _builtins.int
+    REPEATED_TEXTS_FIELD_NUMBER: _builtins.int
     view: _document_pb2.View.ValueType
     """Which part of each document is looked at."""
     drawn_concepts: _builtins.int
     """Concepts in the drawing of the network, in [0, 500]; 0 draws none."""
+    repeated_texts: _builtins.int
+    """Most repeated runs of words in the answer, in [0, 50]; 0 shows none. They are words of the text."""
     @_builtins.property
     def metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the metrics wanted; empty means all. What nobody asks for is not computed."""
@@ -83,10 +86,11 @@ class AnalysisOptions(_message.Message):
         metrics: _abc.Iterable[_builtins.str] | None = ...,
         drawn_concepts: _builtins.int = ...,
         read_mask: _field_mask_pb2.FieldMask | None = ...,
+        repeated_texts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drawn_concepts", b"drawn_concepts", "metrics", b"metrics", "read_mask", b"read_mask", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drawn_concepts", b"drawn_concepts", "metrics", b"metrics", "read_mask", b"read_mask", "repeated_texts", b"repeated_texts", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -94,12 +98,14 @@ Global___AnalysisOptions: _TypeAlias = AnalysisOptions  # noqa: Y015
 
 @_typing.final
 class AnalyzeRequest(_message.Message):
-    """A batch of documents; the first message of a stream may carry options."""
+    """A batch of documents, of what their model expects, or of both; the first message of a stream may carry options."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     OPTIONS_FIELD_NUMBER: _builtins.int
     DOCUMENTS_FIELD_NUMBER: _builtins.int
+    NEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def options(self) -> Global___AnalysisOptions:
         """Options; read from the first message only."""
@@ -108,15 +114,25 @@ class AnalyzeRequest(_message.Message):
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[_document_pb2.Document]:
         """Documents; keep a message under 1 MiB."""
 
+    @_builtins.property
+    def next_tokens(self) -> _containers.RepeatedCompositeFieldContainer[_prediction_pb2.NextToken]:
+        """Next-token records of the model under test."""
+
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedCompositeFieldContainer[_prediction_pb2.ScoredText]:
+        """Texts that it scored."""
+
     def __init__(
         self,
         *,
         options: Global___AnalysisOptions | None = ...,
         documents: _abc.Iterable[_document_pb2.Document] | None = ...,
+        next_tokens: _abc.Iterable[_prediction_pb2.NextToken] | None = ...,
+        texts: _abc.Iterable[_prediction_pb2.ScoredText] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "options", b"options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "next_tokens", b"next_tokens", "options", b"options", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -171,12 +187,18 @@ class AnalyzeCorpusRequest(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     DRAWN_CONCEPTS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REPEATED_TEXTS_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
     view: _document_pb2.View.ValueType
     """Which part of each document is looked at."""
     drawn_concepts: _builtins.int
     """Concepts in the drawing of the network, in [0, 500]; 0 draws none."""
     request_id: _builtins.str
     """UUID that makes the call idempotent; optional."""
+    repeated_texts: _builtins.int
+    """Most repeated runs of words in the report, in [0, 50]; 0 shows none. They are words of the text."""
+    domain: _builtins.str
+    """Measure only documents and records of this domain; empty means all."""
     @_builtins.property
     def corpus(self) -> _artifact_pb2.ArtifactRef:
         """Corpus; optional where predictions are given."""
@@ -203,10 +225,12 @@ class AnalyzeCorpusRequest(_message.Message):
         metrics: _abc.Iterable[_builtins.str] | None = ...,
         drawn_concepts: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        repeated_texts: _builtins.int = ...,
+        domain: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["base_predictions", b"base_predictions", "corpus", b"corpus", "predictions", b"predictions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_predictions", b"base_predictions", "corpus", b"corpus", "drawn_concepts", b"drawn_concepts", "metrics", b"metrics", "predictions", b"predictions", "request_id", b"request_id", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_predictions", b"base_predictions", "corpus", b"corpus", "domain", b"domain", "drawn_concepts", b"drawn_concepts", "metrics", b"metrics", "predictions", b"predictions", "repeated_texts", b"repeated_texts", "request_id", b"request_id", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -223,6 +247,12 @@ class CompareRequest(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     READ_MASK_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """Number of the candidate in its sequence, 0 or more; absent where it is not part of one."""
+    explain: _builtins.int
+    """Most concepts, repeated texts and prompts of each kind in the explanation, in [0, 50]; 0 gives none."""
     @_builtins.property
     def baseline(self) -> _artifact_pb2.ArtifactRef:
         """A report or a frozen baseline."""
@@ -253,12 +283,16 @@ class CompareRequest(_message.Message):
         policy: _analysis_pb2.Policy | None = ...,
         history: _abc.Iterable[_analysis_pb2.PastEffects] | None = ...,
         read_mask: _field_mask_pb2.FieldMask | None = ...,
+        generation: _builtins.int | None = ...,
+        explain: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "candidate", b"candidate", "policy", b"policy", "read_mask", b"read_mask"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "baseline", b"baseline", "candidate", b"candidate", "generation", b"generation", "policy", b"policy", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "candidate", b"candidate", "history", b"history", "policy", b"policy", "read_mask", b"read_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "baseline", b"baseline", "candidate", b"candidate", "explain", b"explain", "generation", b"generation", "history", b"history", "policy", b"policy", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__generation: _TypeAlias = _typing.Literal["generation"]  # noqa: Y015
+    _WhichOneofArgType__generation: _TypeAlias = _typing.Literal["_generation", b"_generation"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__generation) -> _WhichOneofReturnType__generation | None: ...
 
 Global___CompareRequest: _TypeAlias = CompareRequest  # noqa: Y015
 

@@ -31,35 +31,47 @@ from ouroscope.v1 import document_pb2 as ouroscope_dot_v1_dot_document__pb2
 from ouroscope.v1 import prediction_pb2 as ouroscope_dot_v1_dot_prediction__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aouroscope/v1/monitor.proto\x12\x0couroscope.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bouroscope/v1/analysis.proto\x1a\x1bouroscope/v1/artifact.proto\x1a\x1bouroscope/v1/document.proto\x1a\x1douroscope/v1/prediction.proto\"\xff\x01\n\x07Monitor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12+\n\x08\x62\x61seline\x18\x03 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12$\n\x06policy\x18\x04 \x01(\x0b\x32\x14.ouroscope.v1.Policy\x12\x0e\n\x06paused\x18\x05 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x08 \x01(\t\"\xed\x01\n\x11MonitorGeneration\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12)\n\x06report\x18\x03 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12,\n\ncomparison\x18\x04 \x01(\x0b\x32\x18.ouroscope.v1.Comparison\x12\x1c\n\x0fsynthetic_share\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x12\n\x10_synthetic_share\"f\n\x14\x43reateMonitorRequest\x12\x12\n\nmonitor_id\x18\x01 \x01(\t\x12&\n\x07monitor\x18\x02 \x01(\x0b\x32\x15.ouroscope.v1.Monitor\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"!\n\x11GetMonitorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x13ListMonitorsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x14ListMonitorsResponse\x12\'\n\x08monitors\x18\x01 \x03(\x0b\x32\x15.ouroscope.v1.Monitor\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"o\n\x14UpdateMonitorRequest\x12&\n\x07monitor\x18\x01 \x01(\x0b\x32\x15.ouroscope.v1.Monitor\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"$\n\x14\x44\x65leteMonitorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xfd\x01\n\x17RecordGenerationRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12,\n\tartifacts\x18\x04 \x03(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12)\n\tdocuments\x18\x05 \x03(\x0b\x32\x16.ouroscope.v1.Document\x12,\n\x0bnext_tokens\x18\x06 \x03(\x0b\x32\x17.ouroscope.v1.NextToken\x12\'\n\x05texts\x18\x07 \x03(\x0b\x32\x18.ouroscope.v1.ScoredText\"V\n\x1dListMonitorGenerationsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"o\n\x1eListMonitorGenerationsResponse\x12\x34\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x1f.ouroscope.v1.MonitorGeneration\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xe5\x04\n\x0eMonitorService\x12J\n\rCreateMonitor\x12\".ouroscope.v1.CreateMonitorRequest\x1a\x15.ouroscope.v1.Monitor\x12\x44\n\nGetMonitor\x12\x1f.ouroscope.v1.GetMonitorRequest\x1a\x15.ouroscope.v1.Monitor\x12U\n\x0cListMonitors\x12!.ouroscope.v1.ListMonitorsRequest\x1a\".ouroscope.v1.ListMonitorsResponse\x12J\n\rUpdateMonitor\x12\".ouroscope.v1.UpdateMonitorRequest\x1a\x15.ouroscope.v1.Monitor\x12K\n\rDeleteMonitor\x12\".ouroscope.v1.DeleteMonitorRequest\x1a\x16.google.protobuf.Empty\x12\\\n\x10RecordGeneration\x12%.ouroscope.v1.RecordGenerationRequest\x1a\x1f.ouroscope.v1.MonitorGeneration(\x01\x12s\n\x16ListMonitorGenerations\x12+.ouroscope.v1.ListMonitorGenerationsRequest\x1a,.ouroscope.v1.ListMonitorGenerationsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aouroscope/v1/monitor.proto\x12\x0couroscope.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bouroscope/v1/analysis.proto\x1a\x1bouroscope/v1/artifact.proto\x1a\x1bouroscope/v1/document.proto\x1a\x1douroscope/v1/prediction.proto\"M\n\x0e\x44omainBaseline\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12+\n\x08\x62\x61seline\x18\x02 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\"\xfd\x02\n\x07Monitor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12+\n\x08\x62\x61seline\x18\x03 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12$\n\x06policy\x18\x04 \x01(\x0b\x32\x14.ouroscope.v1.Policy\x12\x0e\n\x06paused\x18\x05 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x08 \x01(\t\x12\x36\n\x10\x64omain_baselines\x18\t \x03(\x0b\x32\x1c.ouroscope.v1.DomainBaseline\x12\x13\n\x0bgenerations\x18\n \x01(\x05\x12/\n\x06newest\x18\x0b \x01(\x0b\x32\x1f.ouroscope.v1.MonitorGeneration\"{\n\x10\x44omainComparison\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12)\n\x06report\x18\x02 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12,\n\ncomparison\x18\x03 \x01(\x0b\x32\x18.ouroscope.v1.Comparison\"\xca\x03\n\x11MonitorGeneration\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12)\n\x06report\x18\x03 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12,\n\ncomparison\x18\x04 \x01(\x0b\x32\x18.ouroscope.v1.Comparison\x12\x1c\n\x0fsynthetic_share\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x07\x64omains\x18\x07 \x03(\x0b\x32\x1e.ouroscope.v1.DomainComparison\x12&\n\x07verdict\x18\x08 \x01(\x0e\x32\x15.ouroscope.v1.Verdict\x12+\n\x06reason\x18\t \x01(\x0e\x32\x1b.ouroscope.v1.VerdictReason\x12\x10\n\x08sentence\x18\n \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x0b \x01(\t\x12.\n\njudge_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x12\n\x10_synthetic_share\"}\n\x14\x43reateMonitorRequest\x12\x12\n\nmonitor_id\x18\x01 \x01(\t\x12&\n\x07monitor\x18\x02 \x01(\x0b\x32\x15.ouroscope.v1.Monitor\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rbaseline_name\x18\x04 \x01(\t\"!\n\x11GetMonitorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x13ListMonitorsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x14ListMonitorsResponse\x12\'\n\x08monitors\x18\x01 \x03(\x0b\x32\x15.ouroscope.v1.Monitor\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"o\n\x14UpdateMonitorRequest\x12&\n\x07monitor\x18\x01 \x01(\x0b\x32\x15.ouroscope.v1.Monitor\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"$\n\x14\x44\x65leteMonitorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xc4\x02\n\x17RecordGenerationRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12,\n\tartifacts\x18\x04 \x03(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12)\n\tdocuments\x18\x05 \x03(\x0b\x32\x16.ouroscope.v1.Document\x12,\n\x0bnext_tokens\x18\x06 \x03(\x0b\x32\x17.ouroscope.v1.NextToken\x12\'\n\x05texts\x18\x07 \x03(\x0b\x32\x18.ouroscope.v1.ScoredText\x12\x13\n\x0b\x64\x65scription\x18\x08 \x01(\t\x12\x1c\n\x0fsynthetic_share\x18\t \x01(\x01H\x00\x88\x01\x01\x42\x12\n\x10_synthetic_share\"+\n\x1bGetMonitorGenerationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"V\n\x1dListMonitorGenerationsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"o\n\x1eListMonitorGenerationsResponse\x12\x34\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x1f.ouroscope.v1.MonitorGeneration\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x7f\n\nGatePolicy\x12$\n\x06policy\x18\x01 \x01(\x0b\x32\x14.ouroscope.v1.Policy\x12*\n\x0brefuse_from\x18\x02 \x01(\x0e\x32\x15.ouroscope.v1.Verdict\x12\x1f\n\x17\x61llow_insufficient_data\x18\x03 \x01(\x08\"\xab\x02\n\x0bGateRequest\x12+\n\x08\x62\x61seline\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\x15\n\rbaseline_name\x18\x02 \x01(\t\x12(\n\x06policy\x18\x03 \x01(\x0b\x32\x18.ouroscope.v1.GatePolicy\x12,\n\tartifacts\x18\x04 \x03(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12)\n\tdocuments\x18\x05 \x03(\x0b\x32\x16.ouroscope.v1.Document\x12,\n\x0bnext_tokens\x18\x06 \x03(\x0b\x32\x17.ouroscope.v1.NextToken\x12\'\n\x05texts\x18\x07 \x03(\x0b\x32\x18.ouroscope.v1.ScoredText\"\xb3\x01\n\x0cGateDecision\x12\x0e\n\x06passed\x18\x01 \x01(\x08\x12\x10\n\x08sentence\x18\x02 \x01(\t\x12,\n\ncomparison\x18\x03 \x01(\x0b\x32\x18.ouroscope.v1.Comparison\x12)\n\x06report\x18\x04 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12(\n\x06policy\x18\x05 \x01(\x0b\x32\x18.ouroscope.v1.GatePolicy2\x8a\x06\n\x0eMonitorService\x12J\n\rCreateMonitor\x12\".ouroscope.v1.CreateMonitorRequest\x1a\x15.ouroscope.v1.Monitor\x12\x44\n\nGetMonitor\x12\x1f.ouroscope.v1.GetMonitorRequest\x1a\x15.ouroscope.v1.Monitor\x12U\n\x0cListMonitors\x12!.ouroscope.v1.ListMonitorsRequest\x1a\".ouroscope.v1.ListMonitorsResponse\x12J\n\rUpdateMonitor\x12\".ouroscope.v1.UpdateMonitorRequest\x1a\x15.ouroscope.v1.Monitor\x12K\n\rDeleteMonitor\x12\".ouroscope.v1.DeleteMonitorRequest\x1a\x16.google.protobuf.Empty\x12\\\n\x10RecordGeneration\x12%.ouroscope.v1.RecordGenerationRequest\x1a\x1f.ouroscope.v1.MonitorGeneration(\x01\x12\x62\n\x14GetMonitorGeneration\x12).ouroscope.v1.GetMonitorGenerationRequest\x1a\x1f.ouroscope.v1.MonitorGeneration\x12s\n\x16ListMonitorGenerations\x12+.ouroscope.v1.ListMonitorGenerationsRequest\x1a,.ouroscope.v1.ListMonitorGenerationsResponse\x12?\n\x04Gate\x12\x19.ouroscope.v1.GateRequest\x1a\x1a.ouroscope.v1.GateDecision(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ouroscope.v1.monitor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MONITOR']._serialized_start=259
-  _globals['_MONITOR']._serialized_end=514
-  _globals['_MONITORGENERATION']._serialized_start=517
-  _globals['_MONITORGENERATION']._serialized_end=754
-  _globals['_CREATEMONITORREQUEST']._serialized_start=756
-  _globals['_CREATEMONITORREQUEST']._serialized_end=858
-  _globals['_GETMONITORREQUEST']._serialized_start=860
-  _globals['_GETMONITORREQUEST']._serialized_end=893
-  _globals['_LISTMONITORSREQUEST']._serialized_start=895
-  _globals['_LISTMONITORSREQUEST']._serialized_end=955
-  _globals['_LISTMONITORSRESPONSE']._serialized_start=957
-  _globals['_LISTMONITORSRESPONSE']._serialized_end=1045
-  _globals['_UPDATEMONITORREQUEST']._serialized_start=1047
-  _globals['_UPDATEMONITORREQUEST']._serialized_end=1158
-  _globals['_DELETEMONITORREQUEST']._serialized_start=1160
-  _globals['_DELETEMONITORREQUEST']._serialized_end=1196
-  _globals['_RECORDGENERATIONREQUEST']._serialized_start=1199
-  _globals['_RECORDGENERATIONREQUEST']._serialized_end=1452
-  _globals['_LISTMONITORGENERATIONSREQUEST']._serialized_start=1454
-  _globals['_LISTMONITORGENERATIONSREQUEST']._serialized_end=1540
-  _globals['_LISTMONITORGENERATIONSRESPONSE']._serialized_start=1542
-  _globals['_LISTMONITORGENERATIONSRESPONSE']._serialized_end=1653
-  _globals['_MONITORSERVICE']._serialized_start=1656
-  _globals['_MONITORSERVICE']._serialized_end=2269
+  _globals['_DOMAINBASELINE']._serialized_start=258
+  _globals['_DOMAINBASELINE']._serialized_end=335
+  _globals['_MONITOR']._serialized_start=338
+  _globals['_MONITOR']._serialized_end=719
+  _globals['_DOMAINCOMPARISON']._serialized_start=721
+  _globals['_DOMAINCOMPARISON']._serialized_end=844
+  _globals['_MONITORGENERATION']._serialized_start=847
+  _globals['_MONITORGENERATION']._serialized_end=1305
+  _globals['_CREATEMONITORREQUEST']._serialized_start=1307
+  _globals['_CREATEMONITORREQUEST']._serialized_end=1432
+  _globals['_GETMONITORREQUEST']._serialized_start=1434
+  _globals['_GETMONITORREQUEST']._serialized_end=1467
+  _globals['_LISTMONITORSREQUEST']._serialized_start=1469
+  _globals['_LISTMONITORSREQUEST']._serialized_end=1529
+  _globals['_LISTMONITORSRESPONSE']._serialized_start=1531
+  _globals['_LISTMONITORSRESPONSE']._serialized_end=1619
+  _globals['_UPDATEMONITORREQUEST']._serialized_start=1621
+  _globals['_UPDATEMONITORREQUEST']._serialized_end=1732
+  _globals['_DELETEMONITORREQUEST']._serialized_start=1734
+  _globals['_DELETEMONITORREQUEST']._serialized_end=1770
+  _globals['_RECORDGENERATIONREQUEST']._serialized_start=1773
+  _globals['_RECORDGENERATIONREQUEST']._serialized_end=2097
+  _globals['_GETMONITORGENERATIONREQUEST']._serialized_start=2099
+  _globals['_GETMONITORGENERATIONREQUEST']._serialized_end=2142
+  _globals['_LISTMONITORGENERATIONSREQUEST']._serialized_start=2144
+  _globals['_LISTMONITORGENERATIONSREQUEST']._serialized_end=2230
+  _globals['_LISTMONITORGENERATIONSRESPONSE']._serialized_start=2232
+  _globals['_LISTMONITORGENERATIONSRESPONSE']._serialized_end=2343
+  _globals['_GATEPOLICY']._serialized_start=2345
+  _globals['_GATEPOLICY']._serialized_end=2472
+  _globals['_GATEREQUEST']._serialized_start=2475
+  _globals['_GATEREQUEST']._serialized_end=2774
+  _globals['_GATEDECISION']._serialized_start=2777
+  _globals['_GATEDECISION']._serialized_end=2956
+  _globals['_MONITORSERVICE']._serialized_start=2959
+  _globals['_MONITORSERVICE']._serialized_end=3737
 # @@protoc_insertion_point(module_scope)

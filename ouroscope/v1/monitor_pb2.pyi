@@ -25,6 +25,34 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class DomainBaseline(_message.Message):
+    """What documents of one domain are compared with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    BASELINE_FIELD_NUMBER: _builtins.int
+    domain: _builtins.str
+    """Domain, as documents and records name it; not empty."""
+    @_builtins.property
+    def baseline(self) -> _artifact_pb2.ArtifactRef:
+        """Report or frozen baseline of that domain alone."""
+
+    def __init__(
+        self,
+        *,
+        domain: _builtins.str = ...,
+        baseline: _artifact_pb2.ArtifactRef | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "domain", b"domain"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DomainBaseline: _TypeAlias = DomainBaseline  # noqa: Y015
+
+@_typing.final
 class Monitor(_message.Message):
     """A retraining pipeline under watch."""
 
@@ -38,6 +66,9 @@ class Monitor(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    DOMAIN_BASELINES_FIELD_NUMBER: _builtins.int
+    GENERATIONS_FIELD_NUMBER: _builtins.int
+    NEWEST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`monitors/{monitor}`."""
     description: _builtins.str
@@ -46,9 +77,13 @@ class Monitor(_message.Message):
     """Whether new generations are refused for now."""
     etag: _builtins.str
     """Changes with every update; send it back to avoid overwriting someone else's change."""
+    generations: _builtins.int
+    """Generations that were recorded, 0 or more; output only."""
     @_builtins.property
     def baseline(self) -> _artifact_pb2.ArtifactRef:
-        """Report or frozen baseline that generations are compared with."""
+        """Report or frozen baseline that generations are compared with; at creation also a stored corpus, which is measured
+        first. Absent: the first generation that is recorded becomes the baseline.
+        """
 
     @_builtins.property
     def policy(self) -> _analysis_pb2.Policy:
@@ -62,6 +97,16 @@ class Monitor(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
 
+    @_builtins.property
+    def domain_baselines(self) -> _containers.RepeatedCompositeFieldContainer[Global___DomainBaseline]:
+        """Domains that are compared one by one, at most 20; what was measured of them at creation, where the baseline is a
+        corpus or a first generation of several domains.
+        """
+
+    @_builtins.property
+    def newest(self) -> Global___MonitorGeneration:
+        """The newest of them, that is the one with the largest number; absent before the first; output only."""
+
     def __init__(
         self,
         *,
@@ -73,14 +118,51 @@ class Monitor(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        domain_baselines: _abc.Iterable[Global___DomainBaseline] | None = ...,
+        generations: _builtins.int = ...,
+        newest: Global___MonitorGeneration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "create_time", b"create_time", "policy", b"policy", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "create_time", b"create_time", "newest", b"newest", "policy", b"policy", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "create_time", b"create_time", "description", b"description", "etag", b"etag", "name", b"name", "paused", b"paused", "policy", b"policy", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "create_time", b"create_time", "description", b"description", "domain_baselines", b"domain_baselines", "etag", b"etag", "generations", b"generations", "name", b"name", "newest", b"newest", "paused", b"paused", "policy", b"policy", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Monitor: _TypeAlias = Monitor  # noqa: Y015
+
+@_typing.final
+class DomainComparison(_message.Message):
+    """How the documents of one domain compare."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
+    domain: _builtins.str
+    """The domain."""
+    @_builtins.property
+    def report(self) -> _artifact_pb2.ArtifactRef:
+        """Report on its documents alone."""
+
+    @_builtins.property
+    def comparison(self) -> _analysis_pb2.Comparison:
+        """Comparison with the baseline of the domain, with the verdict on the sequence so far."""
+
+    def __init__(
+        self,
+        *,
+        domain: _builtins.str = ...,
+        report: _artifact_pb2.ArtifactRef | None = ...,
+        comparison: _analysis_pb2.Comparison | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "domain", b"domain", "report", b"report"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DomainComparison: _TypeAlias = DomainComparison  # noqa: Y015
 
 @_typing.final
 class MonitorGeneration(_message.Message):
@@ -94,23 +176,45 @@ class MonitorGeneration(_message.Message):
     COMPARISON_FIELD_NUMBER: _builtins.int
     SYNTHETIC_SHARE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    DOMAINS_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    JUDGE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`monitors/{monitor}/generations/{n}`."""
     number: _builtins.int
     """Number given by the pipeline, 0 or more."""
     synthetic_share: _builtins.float
     """Share of its tokens that are synthetic, in [0, 1]; absent where unknown."""
+    verdict: _analysis_pb2.Verdict.ValueType
+    """What is said of the generation: the gravest verdict of the whole and of the domains; unspecified for the baseline."""
+    reason: _analysis_pb2.VerdictReason.ValueType
+    """Why; unspecified for the baseline."""
+    sentence: _builtins.str
+    """The verdict in words."""
+    description: _builtins.str
+    """What the pipeline says of it, for example the version of its model; at most 256 characters."""
     @_builtins.property
     def report(self) -> _artifact_pb2.ArtifactRef:
         """Report on it."""
 
     @_builtins.property
     def comparison(self) -> _analysis_pb2.Comparison:
-        """Comparison with the baseline, with the verdict on the sequence so far."""
+        """Comparison with the baseline, with the verdict on the sequence so far; absent for the generation that is the baseline."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was recorded."""
+        """When it was recorded, by the clock of the coordinator."""
+
+    @_builtins.property
+    def domains(self) -> _containers.RepeatedCompositeFieldContainer[Global___DomainComparison]:
+        """The same, domain by domain, in the order of the monitor's domain_baselines."""
+
+    @_builtins.property
+    def judge_time(self) -> _timestamp_pb2.Timestamp:
+        """When its verdict was last given: later than create_time where a late generation changed the sequence before it."""
 
     def __init__(
         self,
@@ -121,10 +225,16 @@ class MonitorGeneration(_message.Message):
         comparison: _analysis_pb2.Comparison | None = ...,
         synthetic_share: _builtins.float | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        domains: _abc.Iterable[Global___DomainComparison] | None = ...,
+        verdict: _analysis_pb2.Verdict.ValueType = ...,
+        reason: _analysis_pb2.VerdictReason.ValueType = ...,
+        sentence: _builtins.str = ...,
+        description: _builtins.str = ...,
+        judge_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_synthetic_share", b"_synthetic_share", "comparison", b"comparison", "create_time", b"create_time", "report", b"report", "synthetic_share", b"synthetic_share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_synthetic_share", b"_synthetic_share", "comparison", b"comparison", "create_time", b"create_time", "judge_time", b"judge_time", "report", b"report", "synthetic_share", b"synthetic_share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_synthetic_share", b"_synthetic_share", "comparison", b"comparison", "create_time", b"create_time", "name", b"name", "number", b"number", "report", b"report", "synthetic_share", b"synthetic_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_synthetic_share", b"_synthetic_share", "comparison", b"comparison", "create_time", b"create_time", "description", b"description", "domains", b"domains", "judge_time", b"judge_time", "name", b"name", "number", b"number", "reason", b"reason", "report", b"report", "sentence", b"sentence", "synthetic_share", b"synthetic_share", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__synthetic_share: _TypeAlias = _typing.Literal["synthetic_share"]  # noqa: Y015
     _WhichOneofArgType__synthetic_share: _TypeAlias = _typing.Literal["_synthetic_share", b"_synthetic_share"]  # noqa: Y015
@@ -141,10 +251,15 @@ class CreateMonitorRequest(_message.Message):
     MONITOR_ID_FIELD_NUMBER: _builtins.int
     MONITOR_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    BASELINE_NAME_FIELD_NUMBER: _builtins.int
     monitor_id: _builtins.str
     """Last part of its name: lower-case letters, digits, hyphens, at most 63."""
     request_id: _builtins.str
     """UUID that makes the call idempotent; optional."""
+    baseline_name: _builtins.str
+    """Instead of monitor.baseline: `baselines/{baseline}`, `monitors/{monitor}/generations/{n}`, or
+    `runs/{run}/arms/{arm}/seeds/{seed}/generations/{n}`.
+    """
     @_builtins.property
     def monitor(self) -> Global___Monitor:
         """The monitor; its name is ignored."""
@@ -155,10 +270,11 @@ class CreateMonitorRequest(_message.Message):
         monitor_id: _builtins.str = ...,
         monitor: Global___Monitor | None = ...,
         request_id: _builtins.str = ...,
+        baseline_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["monitor", b"monitor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["monitor", b"monitor", "monitor_id", b"monitor_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_name", b"baseline_name", "monitor", b"monitor", "monitor_id", b"monitor_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -254,7 +370,9 @@ class UpdateMonitorRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Fields to change: description, baseline, policy, paused."""
+        """Fields to change: description, baseline, domain_baselines, policy, paused. A new baseline or policy holds for
+        generations that are recorded from then on; what was said before stays.
+        """
 
     def __init__(
         self,
@@ -305,12 +423,22 @@ class RecordGenerationRequest(_message.Message):
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     NEXT_TOKENS_FIELD_NUMBER: _builtins.int
     TEXTS_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    SYNTHETIC_SHARE_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`monitors/{monitor}`; read from the first message."""
     number: _builtins.int
     """Number of the generation, 0 or more; read from the first message."""
     request_id: _builtins.str
     """UUID that makes the call idempotent; read from the first message."""
+    description: _builtins.str
+    """What the pipeline says of it, for example the version of its model; at most 256 characters; read from the first
+    message.
+    """
+    synthetic_share: _builtins.float
+    """Share of its tokens that are synthetic, in [0, 1], where the pipeline knows it; absent: told by the provenance of
+    the documents, if all of them have one. Read from the first message.
+    """
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[_artifact_pb2.ArtifactRef]:
         """A stored corpus, stored predictions or a finished report instead of inline items; read from the first message."""
@@ -337,14 +465,40 @@ class RecordGenerationRequest(_message.Message):
         documents: _abc.Iterable[_document_pb2.Document] | None = ...,
         next_tokens: _abc.Iterable[_prediction_pb2.NextToken] | None = ...,
         texts: _abc.Iterable[_prediction_pb2.ScoredText] | None = ...,
+        description: _builtins.str = ...,
+        synthetic_share: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_synthetic_share", b"_synthetic_share", "synthetic_share", b"synthetic_share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_synthetic_share", b"_synthetic_share", "artifacts", b"artifacts", "description", b"description", "documents", b"documents", "next_tokens", b"next_tokens", "number", b"number", "parent", b"parent", "request_id", b"request_id", "synthetic_share", b"synthetic_share", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__synthetic_share: _TypeAlias = _typing.Literal["synthetic_share"]  # noqa: Y015
+    _WhichOneofArgType__synthetic_share: _TypeAlias = _typing.Literal["_synthetic_share", b"_synthetic_share"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__synthetic_share) -> _WhichOneofReturnType__synthetic_share | None: ...
+
+Global___RecordGenerationRequest: _TypeAlias = RecordGenerationRequest  # noqa: Y015
+
+@_typing.final
+class GetMonitorGenerationRequest(_message.Message):
+    """Ask for one recorded generation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`monitors/{monitor}/generations/{n}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "documents", b"documents", "next_tokens", b"next_tokens", "number", b"number", "parent", b"parent", "request_id", b"request_id", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RecordGenerationRequest: _TypeAlias = RecordGenerationRequest  # noqa: Y015
+Global___GetMonitorGenerationRequest: _TypeAlias = GetMonitorGenerationRequest  # noqa: Y015
 
 @_typing.final
 class ListMonitorGenerationsRequest(_message.Message):
@@ -378,7 +532,7 @@ Global___ListMonitorGenerationsRequest: _TypeAlias = ListMonitorGenerationsReque
 
 @_typing.final
 class ListMonitorGenerationsResponse(_message.Message):
-    """A page of generations in rising order of number."""
+    """A page of generations in rising order of number; it may hold fewer than asked for, since they are large."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -403,3 +557,139 @@ class ListMonitorGenerationsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListMonitorGenerationsResponse: _TypeAlias = ListMonitorGenerationsResponse  # noqa: Y015
+
+@_typing.final
+class GatePolicy(_message.Message):
+    """What a gate lets through."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    REFUSE_FROM_FIELD_NUMBER: _builtins.int
+    ALLOW_INSUFFICIENT_DATA_FIELD_NUMBER: _builtins.int
+    refuse_from: _analysis_pb2.Verdict.ValueType
+    """Least verdict that is refused: WARNING or COLLAPSE; default WARNING."""
+    allow_insufficient_data: _builtins.bool
+    """Whether a candidate that cannot be judged is let through; default false."""
+    @_builtins.property
+    def policy(self) -> _analysis_pb2.Policy:
+        """When a difference matters."""
+
+    def __init__(
+        self,
+        *,
+        policy: _analysis_pb2.Policy | None = ...,
+        refuse_from: _analysis_pb2.Verdict.ValueType = ...,
+        allow_insufficient_data: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_insufficient_data", b"allow_insufficient_data", "policy", b"policy", "refuse_from", b"refuse_from"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GatePolicy: _TypeAlias = GatePolicy  # noqa: Y015
+
+@_typing.final
+class GateRequest(_message.Message):
+    """A corpus, a model or both before the gate; the first message of the stream carries the head."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASELINE_FIELD_NUMBER: _builtins.int
+    BASELINE_NAME_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    NEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    baseline_name: _builtins.str
+    """Instead of it: `baselines/{baseline}`, a recorded generation, or `monitors/{monitor}`, whose baseline, policy and
+    history are then used as if the candidate were its next generation; nothing is recorded. Read from the first message.
+    """
+    @_builtins.property
+    def baseline(self) -> _artifact_pb2.ArtifactRef:
+        """Report or frozen baseline to compare with; read from the first message."""
+
+    @_builtins.property
+    def policy(self) -> Global___GatePolicy:
+        """What is let through; absent means the defaults, or the policy of the monitor. Read from the first message."""
+
+    @_builtins.property
+    def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[_artifact_pb2.ArtifactRef]:
+        """A stored corpus, stored predictions or a finished report instead of inline items; read from the first message."""
+
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedCompositeFieldContainer[_document_pb2.Document]:
+        """Documents sent inline."""
+
+    @_builtins.property
+    def next_tokens(self) -> _containers.RepeatedCompositeFieldContainer[_prediction_pb2.NextToken]:
+        """Next-token records sent inline."""
+
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedCompositeFieldContainer[_prediction_pb2.ScoredText]:
+        """Scored texts sent inline."""
+
+    def __init__(
+        self,
+        *,
+        baseline: _artifact_pb2.ArtifactRef | None = ...,
+        baseline_name: _builtins.str = ...,
+        policy: Global___GatePolicy | None = ...,
+        artifacts: _abc.Iterable[_artifact_pb2.ArtifactRef] | None = ...,
+        documents: _abc.Iterable[_document_pb2.Document] | None = ...,
+        next_tokens: _abc.Iterable[_prediction_pb2.NextToken] | None = ...,
+        texts: _abc.Iterable[_prediction_pb2.ScoredText] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "baseline", b"baseline", "baseline_name", b"baseline_name", "documents", b"documents", "next_tokens", b"next_tokens", "policy", b"policy", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GateRequest: _TypeAlias = GateRequest  # noqa: Y015
+
+@_typing.final
+class GateDecision(_message.Message):
+    """What a gate says."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PASSED_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    passed: _builtins.bool
+    """Whether the candidate may pass."""
+    sentence: _builtins.str
+    """Why, in words."""
+    @_builtins.property
+    def comparison(self) -> _analysis_pb2.Comparison:
+        """What it rests on."""
+
+    @_builtins.property
+    def report(self) -> _artifact_pb2.ArtifactRef:
+        """Report on the candidate."""
+
+    @_builtins.property
+    def policy(self) -> Global___GatePolicy:
+        """The policy that was applied."""
+
+    def __init__(
+        self,
+        *,
+        passed: _builtins.bool = ...,
+        sentence: _builtins.str = ...,
+        comparison: _analysis_pb2.Comparison | None = ...,
+        report: _artifact_pb2.ArtifactRef | None = ...,
+        policy: Global___GatePolicy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "policy", b"policy", "report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "passed", b"passed", "policy", b"policy", "report", b"report", "sentence", b"sentence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GateDecision: _TypeAlias = GateDecision  # noqa: Y015

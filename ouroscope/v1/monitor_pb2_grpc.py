@@ -66,10 +66,20 @@ class MonitorServiceStub:
                 request_serializer=ouroscope_dot_v1_dot_monitor__pb2.RecordGenerationRequest.SerializeToString,
                 response_deserializer=ouroscope_dot_v1_dot_monitor__pb2.MonitorGeneration.FromString,
                 _registered_method=True)
+        self.GetMonitorGeneration = channel.unary_unary(
+                '/ouroscope.v1.MonitorService/GetMonitorGeneration',
+                request_serializer=ouroscope_dot_v1_dot_monitor__pb2.GetMonitorGenerationRequest.SerializeToString,
+                response_deserializer=ouroscope_dot_v1_dot_monitor__pb2.MonitorGeneration.FromString,
+                _registered_method=True)
         self.ListMonitorGenerations = channel.unary_unary(
                 '/ouroscope.v1.MonitorService/ListMonitorGenerations',
                 request_serializer=ouroscope_dot_v1_dot_monitor__pb2.ListMonitorGenerationsRequest.SerializeToString,
                 response_deserializer=ouroscope_dot_v1_dot_monitor__pb2.ListMonitorGenerationsResponse.FromString,
+                _registered_method=True)
+        self.Gate = channel.stream_unary(
+                '/ouroscope.v1.MonitorService/Gate',
+                request_serializer=ouroscope_dot_v1_dot_monitor__pb2.GateRequest.SerializeToString,
+                response_deserializer=ouroscope_dot_v1_dot_monitor__pb2.GateDecision.FromString,
                 _registered_method=True)
 
 
@@ -119,8 +129,22 @@ class MonitorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetMonitorGeneration(self, request, context):
+        """Read a recorded generation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListMonitorGenerations(self, request, context):
         """Read the history.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Gate(self, request_iterator, context):
+        """Say whether a candidate may be trained on; nothing is recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,10 +183,20 @@ def add_MonitorServiceServicer_to_server(servicer, server):
                     request_deserializer=ouroscope_dot_v1_dot_monitor__pb2.RecordGenerationRequest.FromString,
                     response_serializer=ouroscope_dot_v1_dot_monitor__pb2.MonitorGeneration.SerializeToString,
             ),
+            'GetMonitorGeneration': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMonitorGeneration,
+                    request_deserializer=ouroscope_dot_v1_dot_monitor__pb2.GetMonitorGenerationRequest.FromString,
+                    response_serializer=ouroscope_dot_v1_dot_monitor__pb2.MonitorGeneration.SerializeToString,
+            ),
             'ListMonitorGenerations': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMonitorGenerations,
                     request_deserializer=ouroscope_dot_v1_dot_monitor__pb2.ListMonitorGenerationsRequest.FromString,
                     response_serializer=ouroscope_dot_v1_dot_monitor__pb2.ListMonitorGenerationsResponse.SerializeToString,
+            ),
+            'Gate': grpc.stream_unary_rpc_method_handler(
+                    servicer.Gate,
+                    request_deserializer=ouroscope_dot_v1_dot_monitor__pb2.GateRequest.FromString,
+                    response_serializer=ouroscope_dot_v1_dot_monitor__pb2.GateDecision.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -339,6 +373,33 @@ class MonitorService:
             _registered_method=True)
 
     @staticmethod
+    def GetMonitorGeneration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ouroscope.v1.MonitorService/GetMonitorGeneration',
+            ouroscope_dot_v1_dot_monitor__pb2.GetMonitorGenerationRequest.SerializeToString,
+            ouroscope_dot_v1_dot_monitor__pb2.MonitorGeneration.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListMonitorGenerations(request,
             target,
             options=(),
@@ -355,6 +416,33 @@ class MonitorService:
             '/ouroscope.v1.MonitorService/ListMonitorGenerations',
             ouroscope_dot_v1_dot_monitor__pb2.ListMonitorGenerationsRequest.SerializeToString,
             ouroscope_dot_v1_dot_monitor__pb2.ListMonitorGenerationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Gate(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/ouroscope.v1.MonitorService/Gate',
+            ouroscope_dot_v1_dot_monitor__pb2.GateRequest.SerializeToString,
+            ouroscope_dot_v1_dot_monitor__pb2.GateDecision.FromString,
             options,
             channel_credentials,
             insecure,

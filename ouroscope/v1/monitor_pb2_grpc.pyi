@@ -46,8 +46,12 @@ class MonitorServiceStub:
     """Delete a monitor."""
     RecordGeneration: _grpc.StreamUnaryMultiCallable[_monitor_pb2.RecordGenerationRequest, _monitor_pb2.MonitorGeneration]
     """Report a generation and get its comparison and verdict."""
+    GetMonitorGeneration: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.GetMonitorGenerationRequest, _monitor_pb2.MonitorGeneration]
+    """Read a recorded generation."""
     ListMonitorGenerations: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.ListMonitorGenerationsRequest, _monitor_pb2.ListMonitorGenerationsResponse]
     """Read the history."""
+    Gate: _grpc.StreamUnaryMultiCallable[_monitor_pb2.GateRequest, _monitor_pb2.GateDecision]
+    """Say whether a candidate may be trained on; nothing is recorded."""
 
 @_typing.type_check_only
 class MonitorServiceAsyncStub(MonitorServiceStub):
@@ -66,8 +70,12 @@ class MonitorServiceAsyncStub(MonitorServiceStub):
     """Delete a monitor."""
     RecordGeneration: _aio.StreamUnaryMultiCallable[_monitor_pb2.RecordGenerationRequest, _monitor_pb2.MonitorGeneration]  # type: ignore[assignment]
     """Report a generation and get its comparison and verdict."""
+    GetMonitorGeneration: _aio.UnaryUnaryMultiCallable[_monitor_pb2.GetMonitorGenerationRequest, _monitor_pb2.MonitorGeneration]  # type: ignore[assignment]
+    """Read a recorded generation."""
     ListMonitorGenerations: _aio.UnaryUnaryMultiCallable[_monitor_pb2.ListMonitorGenerationsRequest, _monitor_pb2.ListMonitorGenerationsResponse]  # type: ignore[assignment]
     """Read the history."""
+    Gate: _aio.StreamUnaryMultiCallable[_monitor_pb2.GateRequest, _monitor_pb2.GateDecision]  # type: ignore[assignment]
+    """Say whether a candidate may be trained on; nothing is recorded."""
 
 class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
     """Watching retraining pipelines that others run."""
@@ -121,11 +129,27 @@ class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Report a generation and get its comparison and verdict."""
 
     @_abc_1.abstractmethod
+    def GetMonitorGeneration(
+        self,
+        request: _monitor_pb2.GetMonitorGenerationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitor_pb2.MonitorGeneration, _abc.Awaitable[_monitor_pb2.MonitorGeneration]]:
+        """Read a recorded generation."""
+
+    @_abc_1.abstractmethod
     def ListMonitorGenerations(
         self,
         request: _monitor_pb2.ListMonitorGenerationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_monitor_pb2.ListMonitorGenerationsResponse, _abc.Awaitable[_monitor_pb2.ListMonitorGenerationsResponse]]:
         """Read the history."""
+
+    @_abc_1.abstractmethod
+    def Gate(
+        self,
+        request_iterator: _MaybeAsyncIterator[_monitor_pb2.GateRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitor_pb2.GateDecision, _abc.Awaitable[_monitor_pb2.GateDecision]]:
+        """Say whether a candidate may be trained on; nothing is recorded."""
 
 def add_MonitorServiceServicer_to_server(servicer: MonitorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

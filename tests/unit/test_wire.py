@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 
 from ouroscope.canonical import canonical_json, digest_of, from_plain, to_plain
 from ouroscope.errors import InvalidRequest
-from ouroscope.records.analysis import AnalyzeCorpus, Compare, MetricValue, Policy, Rung
+from ouroscope.records.analysis import AnalyzeCorpus, Compare, MetricValue, Policy, Rung, Verdict
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document, Origin, View
 from ouroscope.records.generation import SamplingSpec, Score, WindowSpec
+from ouroscope.records.monitors import DomainBaseline, GatePolicy, Monitor
 from ouroscope.records.predictions import NextToken, ScoredText
 from ouroscope.records.runs import ArmSpec, DatasetSpec, EvaluationSpec, RunSpec
 from ouroscope.records.training import FineTune, LoraSpec, Recipe
@@ -80,6 +81,12 @@ BOUNDED: dict[tuple[type[Any], str], st.SearchStrategy[Any]] = {
     (MetricValue, "undefined_because"): st.none(),
     (AnalyzeCorpus, "corpus"): refs,
     (AnalyzeCorpus, "drawn_concepts"): st.integers(0, 500),
+    (AnalyzeCorpus, "repeated_texts"): st.integers(0, 50),
+    (Compare, "generation"): st.none() | st.integers(0, 2**31 - 1),
+    (Compare, "explain"): st.integers(0, 50),
+    (DomainBaseline, "domain"): words,
+    (Monitor, "domain_baselines"): st.builds(DomainBaseline, domain=words, baseline=refs).map(lambda one: (one,)),
+    (GatePolicy, "refuse_from"): st.sampled_from([Verdict.WARNING, Verdict.COLLAPSE]),
     (Policy, "margin"): st.floats(0, 10, exclude_min=True),
     (Policy, "far_bound"): st.floats(10, 1e6, exclude_min=True),
     (Policy, "persistence"): counts,
