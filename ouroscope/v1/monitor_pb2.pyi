@@ -189,9 +189,9 @@ class MonitorGeneration(_message.Message):
     synthetic_share: _builtins.float
     """Share of its tokens that are synthetic, in [0, 1]; absent where unknown."""
     verdict: _analysis_pb2.Verdict.ValueType
-    """What is said of the generation: the gravest verdict of the whole and of the domains; unspecified for the baseline."""
+    """What is said of the generation: the gravest verdict of the whole and of the domains; absent for the baseline."""
     reason: _analysis_pb2.VerdictReason.ValueType
-    """Why; unspecified for the baseline."""
+    """Why; absent for the baseline."""
     sentence: _builtins.str
     """The verdict in words."""
     description: _builtins.str
@@ -226,19 +226,28 @@ class MonitorGeneration(_message.Message):
         synthetic_share: _builtins.float | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         domains: _abc.Iterable[Global___DomainComparison] | None = ...,
-        verdict: _analysis_pb2.Verdict.ValueType = ...,
-        reason: _analysis_pb2.VerdictReason.ValueType = ...,
+        verdict: _analysis_pb2.Verdict.ValueType | None = ...,
+        reason: _analysis_pb2.VerdictReason.ValueType | None = ...,
         sentence: _builtins.str = ...,
         description: _builtins.str = ...,
         judge_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_synthetic_share", b"_synthetic_share", "comparison", b"comparison", "create_time", b"create_time", "judge_time", b"judge_time", "report", b"report", "synthetic_share", b"synthetic_share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_synthetic_share", b"_synthetic_share", "_verdict", b"_verdict", "comparison", b"comparison", "create_time", b"create_time", "judge_time", b"judge_time", "reason", b"reason", "report", b"report", "synthetic_share", b"synthetic_share", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_synthetic_share", b"_synthetic_share", "comparison", b"comparison", "create_time", b"create_time", "description", b"description", "domains", b"domains", "judge_time", b"judge_time", "name", b"name", "number", b"number", "reason", b"reason", "report", b"report", "sentence", b"sentence", "synthetic_share", b"synthetic_share", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_synthetic_share", b"_synthetic_share", "_verdict", b"_verdict", "comparison", b"comparison", "create_time", b"create_time", "description", b"description", "domains", b"domains", "judge_time", b"judge_time", "name", b"name", "number", b"number", "reason", b"reason", "report", b"report", "sentence", b"sentence", "synthetic_share", b"synthetic_share", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
+    _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
     _WhichOneofReturnType__synthetic_share: _TypeAlias = _typing.Literal["synthetic_share"]  # noqa: Y015
     _WhichOneofArgType__synthetic_share: _TypeAlias = _typing.Literal["_synthetic_share", b"_synthetic_share"]  # noqa: Y015
+    _WhichOneofReturnType__verdict: _TypeAlias = _typing.Literal["verdict"]  # noqa: Y015
+    _WhichOneofArgType__verdict: _TypeAlias = _typing.Literal["_verdict", b"_verdict"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__synthetic_share) -> _WhichOneofReturnType__synthetic_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__verdict) -> _WhichOneofReturnType__verdict | None: ...
 
 Global___MonitorGeneration: _TypeAlias = MonitorGeneration  # noqa: Y015
 
