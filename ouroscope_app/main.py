@@ -11,7 +11,9 @@ import typer
 
 import ouroscope
 from ouroscope.telemetry.logs import configure_logs
-from ouroscope_app.commands import analyze, baselines, compare, corpus, models, report, run, runs, serve
+from ouroscope.telemetry.tracing import start_tracing
+from ouroscope_app.commands import analyze, baselines, compare, corpus, gate, models, report, run, runs, serve
+from ouroscope_app.output import command
 
 app = typer.Typer(
     name="ouroscope",
@@ -26,6 +28,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("analyze")(analyze.analyze)
 app.command("compare")(compare.compare)
+app.command("gate")(gate.gate)
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.add_typer(runs.app, name="runs")
@@ -41,10 +44,13 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
+@command
 def _options(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
 ) -> None:
     configure_logs(level=os.environ.get("OURO_LOG", "warning"), json=False)
+    context.call_on_close(start_tracing("ouroscope", os.environ))
 
 
 def main() -> None:

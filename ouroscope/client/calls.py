@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import grpc.aio
 
 from ouroscope.rpc.errors import error_from_rpc
+from ouroscope.telemetry import tracing
 from ouroscope.wire import from_proto
 
 R = TypeVar("R")
@@ -45,7 +46,7 @@ async def stream(method: Any, request: Any, timeout: float | None = None) -> Asy
 
 async def send_all(method: Any, messages: AsyncGenerator[Any], timeout: float) -> Any:
     """Send a stream of messages and return the one answer; a failure of `messages` ends the call and is raised."""
-    running = method(timeout=timeout)
+    running = method(timeout=timeout, metadata=tracing.headers())
     outcomes: list[grpc.aio.AioRpcError] = []
     running.add_done_callback(lambda call: outcomes.append(_outcome_of(call)))
     try:

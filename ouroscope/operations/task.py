@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
 from collections.abc import Callable
@@ -82,6 +83,8 @@ class Task:
         self.left = threading.Event()
         """Set once the work has left its thread, or will never enter one."""
         self.stop_with: OuroscopeError | None = None
+        self.context = contextvars.copy_context()
+        """Of whoever asked for it: its trace and the fields of its log go with the work into the thread."""
         self.waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._progress: tuple[Progress, datetime] | None = None
         self._stage: tuple[str, int, float] | None = None

@@ -18,6 +18,7 @@ import structlog
 
 from ouroscope.errors import Busy, Cancelled, Internal, NotFound, OuroscopeError, PreconditionFailed, Unavailable
 from ouroscope.operations.task import Task, TaskContext, TaskState
+from ouroscope.telemetry import tracing
 
 __all__ = ["ResultStore", "TaskContext", "TaskState", "TaskTable"]
 
@@ -205,7 +206,7 @@ class TaskTable:
         if task.before is not None:
             task.before.wait()
         try:
-            result, error = self._outcome(task, work), None
+            result, error = task.context.run(self._outcome, task, work), None
         except OuroscopeError as known:
             log.info("task.ended", operation=task.state.name, reason=known.reason)
             result, error = None, known
@@ -225,7 +226,8 @@ class TaskTable:
         context.check()
         started = time.monotonic()
         log.info("task.started", operation=task.state.name)
-        result = work(context)
+        with tracing.span(f"work {task.state.method}", operation=task.state.name):
+            result = work(context)
         if result is None:
             raise TypeError("the work of a task must return a record")
         # Before anybody can see it as done: whoever asks again after a restart must find it.

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import grpc
 import grpc.aio
 
+from ouroscope.telemetry import tracing
+
 MAX_RECEIVED_BYTES = 16 * 1024 * 1024
 """Largest answer a client accepts; a page of generations with their comparisons is the largest there is."""
 
@@ -72,4 +74,6 @@ def open_channel(address: str, *, options: Iterable[tuple[str, object]] = ()) ->
         # Services are in the same machine or cluster; a proxy meant for the outside would swallow the calls.
         "grpc.enable_http_proxy": 0,
     }
-    return grpc.aio.insecure_channel(address, options=[*{**defaults, **dict(options)}.items()])
+    return grpc.aio.insecure_channel(
+        address, options=[*{**defaults, **dict(options)}.items()], interceptors=tracing.client_interceptors()
+    )

@@ -1,4 +1,7 @@
-"""Counts every call of a server. Only metrics: errors are mapped inside the methods (`ouroscope.rpc.errors`)."""
+"""What happens around every call of a server: it is counted and traced.
+
+Errors are mapped inside the methods (`ouroscope.rpc.errors`).
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,24 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import grpc
 import grpc.aio
 
+from ouroscope.telemetry import tracing
 from ouroscope.telemetry.service_metrics import ServiceMetrics
 
+Around = Callable[[str, str, Any], AbstractContextManager[None]]
+"""Wraps the handling of one call, given its service, its method and its context."""
 
-class MetricsInterceptor(grpc.aio.ServerInterceptor):
-    """Counts calls by service, method and status, their duration, and those in flight.
 
-    Calls of methods that the server does not have are not counted: their names are the caller's free choice.
-    """
+class AroundCalls(grpc.aio.ServerInterceptor):
+    """Wraps every call of a method that the server has; names of others are the caller's free choice."""
 
-    def __init__(self, metrics: ServiceMetrics) -> None:
-        self._metrics = metrics
+    def __init__(self, around: Around) -> None:
+        self._around = around
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
@@ -44,40 +48,78 @@ class MetricsInterceptor(grpc.aio.ServerInterceptor):
         return make(wrapped, handler.request_deserializer, handler.response_serializer)
 
     def _around_call(self, behaviour: Any, service: str, method: str) -> Any:
-        async def counted(request: Any, context: Any) -> Any:
-            with self._counted(service, method, context):
+        async def wrapped(request: Any, context: Any) -> Any:
+            with self._around(service, method, context):
                 return await behaviour(request, context)
 
-        return counted
+        return wrapped
 
     def _around_stream(self, behaviour: Any, service: str, method: str) -> Any:
-        async def counted(request: Any, context: Any) -> AsyncIterator[Any]:
-            with self._counted(service, method, context):
+        async def wrapped(request: Any, context: Any) -> AsyncIterator[Any]:
+            with self._around(service, method, context):
                 async for answer in behaviour(request, context):
                     yield answer
 
-        return counted
+        return wrapped
+
+
+def counting(metrics: ServiceMetrics) -> AroundCalls:
+    """Return what counts calls by service, method and status, their duration, and those in flight."""
 
     @contextmanager
-    def _counted(self, service: str, method: str, context: Any) -> Iterator[None]:
-        in_flight = self._metrics.in_flight.labels(service, method)
+    def counted(service: str, method: str, context: Any) -> Iterator[None]:
+        in_flight = metrics.in_flight.labels(service, method)
         in_flight.inc()
-        start, failure = time.perf_counter(), grpc.StatusCode.OK
+        start, outcome = time.perf_counter(), Outcome(context)
+        try:
+            with outcome.noted():
+                yield
+        finally:
+            in_flight.dec()
+            seconds = metrics.seconds.labels(service, method)
+            seconds.observe(time.perf_counter() - start, exemplar=tracing.exemplar())
+            metrics.handled.labels(service, method, outcome.code.name).inc()
+
+    return AroundCalls(counted)
+
+
+def traced() -> AroundCalls:
+    """Return what goes on with the trace of the caller, or begins one."""
+
+    @contextmanager
+    def spanned(service: str, method: str, context: Any) -> Iterator[None]:
+        outcome = Outcome(context)
+        with tracing.served(service, method, context.invocation_metadata() or ()):
+            try:
+                with outcome.noted():
+                    yield
+            finally:
+                tracing.note_status(outcome.code.name, ok=outcome.code is grpc.StatusCode.OK)
+
+    return AroundCalls(spanned)
+
+
+class Outcome:
+    """How the handling of one call ended."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self.code = grpc.StatusCode.OK
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note the status that comes of what is inside."""
         try:
             yield
         except (asyncio.CancelledError, GeneratorExit):
-            failure = grpc.StatusCode.CANCELLED
+            self.code = grpc.StatusCode.CANCELLED
             raise
         except grpc.aio.AbortError:
-            failure = context.code()
+            self.code = self._context.code()
             raise
         except Exception:
-            failure = grpc.StatusCode.UNKNOWN
+            self.code = grpc.StatusCode.UNKNOWN
             raise
-        finally:
-            in_flight.dec()
-            self._metrics.seconds.labels(service, method).observe(time.perf_counter() - start)
-            self._metrics.handled.labels(service, method, failure.name).inc()
 
 
 def _kind(handler: Any) -> str:

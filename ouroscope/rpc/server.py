@@ -12,9 +12,10 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from ouroscope.addresses import bind_failure, check_free, is_loopback, join_address, split_address
-from ouroscope.errors import OuroscopeError, PreconditionFailed
-from ouroscope.rpc.interceptors import MetricsInterceptor
+from ouroscope.addresses import bind_failure, check_free, check_reach, join_address, split_address
+from ouroscope.errors import OuroscopeError
+from ouroscope.rpc.interceptors import counting, traced
+from ouroscope.telemetry import tracing
 from ouroscope.telemetry.service_metrics import ServiceMetrics
 
 log = structlog.get_logger(__name__)
@@ -97,16 +98,11 @@ async def serve(
         PreconditionFailed: it is in use, forbidden, not of this machine, or public without `allow_public`.
     """
     host, port = split_address(address)
-    if not (allow_public or is_loopback(host)):
-        raise PreconditionFailed(
-            f"{address} can be reached by other machines and the service asks nobody who they are; "
-            f"choose 127.0.0.1 with {option}, or allow public addresses if the network is trusted",
-            address=address,
-        )
+    check_reach(address, allow_public=allow_public, option=option)
     check_free(host, port, option)
-    server = grpc.aio.server(
-        interceptors=() if metrics is None else (MetricsInterceptor(metrics),), options=_options(max_connection_age)
-    )
+    # Traces outside, so that a count knows the trace that it is an example of.
+    interceptors = [*([traced()] if tracing.is_on() else []), *([counting(metrics)] if metrics else [])]
+    server = grpc.aio.server(interceptors=interceptors, options=_options(max_connection_age))
     names = tuple(add_services(server))
     health_servicer = _add_health_and_reflection(server, names)
     try:

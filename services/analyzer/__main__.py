@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from pathlib import Path
 
-import structlog
-
-from ouroscope.errors import OuroscopeError
-from ouroscope.rpc.server import RunningServer, run_until_signalled
-from ouroscope.settings import load
+from ouroscope.process import run_worker
+from ouroscope.rpc.server import RunningServer
 from ouroscope.store.artifacts import ArtifactStore
-from ouroscope.telemetry.http import start_metrics_endpoint
-from ouroscope.telemetry.logs import configure_logs
 from ouroscope.telemetry.service_metrics import ServiceMetrics
 from services.analyzer.parsing.sources import SHIPPED
 from services.analyzer.service import start
@@ -22,27 +16,10 @@ from services.analyzer.settings import PREFIX, AnalyzerSettings
 from services.analyzer.spread import HumanSpread, read_spread
 from services.analyzer.tools import Tools, open_tools
 
-log = structlog.get_logger(__name__)
-
 
 def main() -> int:
     """Serve until a signal; return the exit status."""
-    configure_logs(json=True)
-    try:
-        settings = load(AnalyzerSettings, os.environ, PREFIX)
-        configure_logs(json=settings.log_json, level=settings.log_level)
-        metrics = ServiceMetrics()
-        endpoint = start_metrics_endpoint(
-            metrics.registry, settings.metrics_port, host=settings.metrics_host, option=f"{PREFIX}_METRICS_PORT"
-        )
-    except OuroscopeError as error:
-        log.error("process.not_started", error=error.message, reason=error.reason)
-        return 1
-    log.info("metrics.serving", url=endpoint.url)
-    try:
-        return run_until_signalled(lambda: _start(settings, metrics), grace=settings.grace)
-    finally:
-        endpoint.close()
+    return run_worker(AnalyzerSettings, PREFIX, _start)
 
 
 async def _start(settings: AnalyzerSettings, metrics: ServiceMetrics) -> RunningServer:

@@ -7,6 +7,7 @@ Short work never waits for long work: each has threads of its own. Knows no kind
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -69,7 +70,9 @@ class Streams:
         try:
             watch = Watch(check=lambda: self._check(gone))
             threads = self._short if short else self._long
-            return await asyncio.get_running_loop().run_in_executor(threads, work, watch)
+            # As asyncio.to_thread does: the trace of the call goes with the work.
+            context = contextvars.copy_context()
+            return await asyncio.get_running_loop().run_in_executor(threads, context.run, work, watch)
         finally:
             gone.set()
 

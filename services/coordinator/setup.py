@@ -17,6 +17,7 @@ from ouroscope.records.generation import PreparePrompts
 from ouroscope.records.progress import Progress
 from ouroscope.records.runs import RunSpec, StageTime
 from ouroscope.store import ArtifactStore
+from ouroscope.telemetry import tracing
 from services.coordinator import dataset, plan
 from services.coordinator.board import Board
 from services.coordinator.database import History
@@ -106,7 +107,8 @@ class RunSetup:
             self._board.begin(*place)
             began = time.perf_counter()
             try:
-                answer = await self._patiently(lambda: work(tell), lambda why: self._board.wait(*place, why))
+                with tracing.span(stage, lane=place[0], run=self._run_id):
+                    answer = await self._patiently(lambda: work(tell), lambda why: self._board.wait(*place, why))
             except OuroscopeError as error:
                 error.add_note(stage)
                 raise

@@ -27,6 +27,7 @@ from ouroscope.records.generation import (
 from ouroscope.records.progress import Progress
 from ouroscope.records.runs import ArmSpec, EvaluationSpec, RunSpec, RunState, StageTime
 from ouroscope.records.training import FineTune
+from ouroscope.telemetry import tracing
 from services.coordinator import plan
 from services.coordinator.board import Board
 from services.coordinator.database import History
@@ -237,7 +238,10 @@ class LaneStages:
             self._board.begin(*place)
             began = time.perf_counter()
             try:
-                answer, changes = await self._patiently(lambda: work(tell), lambda why: self._board.wait(*place, why))
+                with tracing.span(stage, lane=self._lane.workflow_id, arm=self._lane.arm, generation=generation):
+                    answer, changes = await self._patiently(
+                        lambda: work(tell), lambda why: self._board.wait(*place, why)
+                    )
             except OuroscopeError as error:
                 error.add_note(f"generation {generation}, {stage}")
                 raise

@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
-import structlog
-
-from ouroscope.errors import OuroscopeError
-from ouroscope.rpc.server import RunningServer, run_until_signalled
-from ouroscope.settings import load
+from ouroscope.process import run_worker
+from ouroscope.rpc.server import RunningServer
 from ouroscope.store.artifacts import ArtifactStore
-from ouroscope.telemetry.http import start_metrics_endpoint
-from ouroscope.telemetry.logs import configure_logs
 from ouroscope.telemetry.service_metrics import ServiceMetrics
 from services.trainer.service import start
 from services.trainer.settings import PREFIX, TrainerSettings
 
-log = structlog.get_logger(__name__)
-
 
 def main() -> int:
     """Serve until a signal; return the exit status."""
-    configure_logs(json=True)
-    try:
-        settings = load(TrainerSettings, os.environ, PREFIX)
-        configure_logs(json=settings.log_json, level=settings.log_level)
-        metrics = ServiceMetrics()
-        endpoint = start_metrics_endpoint(
-            metrics.registry, settings.metrics_port, host=settings.metrics_host, option=f"{PREFIX}_METRICS_PORT"
-        )
-    except OuroscopeError as error:
-        log.error("process.not_started", error=error.message, reason=error.reason)
-        return 1
-    log.info("metrics.serving", url=endpoint.url)
-    try:
-        return run_until_signalled(lambda: _start(settings, metrics), grace=settings.grace)
-    finally:
-        endpoint.close()
+    return run_worker(TrainerSettings, PREFIX, _start)
 
 
 async def _start(settings: TrainerSettings, metrics: ServiceMetrics) -> RunningServer:
