@@ -7,6 +7,7 @@ setting serves every program of a cluster. The library is an extra: without it e
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,9 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 OFF = "OTEL_SDK_DISABLED"
 UNTRACED = ("grpc.health.v1.Health", "grpc.reflection")
 """Asked every few seconds by machines; their spans would bury all others."""
+
+LAST_SPANS_SECONDS = 2.0
+"""How long the end of a process waits for a collector."""
 
 _started: list[Any] = []
 # The tracer of this process once traces are on. OpenTelemetry keeps its provider for the process, and so must we.
@@ -47,9 +51,18 @@ def start_tracing(service: str, environ: Mapping[str, str]) -> Callable[[], None
     except ModuleNotFoundError as error:
         told = f"{asked} asks for traces and OpenTelemetry is not installed: pip install 'ouroscope[tracing]'"
         raise PreconditionFailed(told) from error
-    stop = use(BatchSpanProcessor(OTLPSpanExporter()), environ.get("OTEL_SERVICE_NAME") or service)
+    exporter = OTLPSpanExporter()
+    stop = use(BatchSpanProcessor(exporter), environ.get("OTEL_SERVICE_NAME") or service)
     log.info("tracing.started", endpoint_from=asked)
-    return stop
+
+    def flush_and_stop() -> None:
+        # A collector that does not answer must not hold up the end of a process for as long as it is asked again.
+        giving_up = threading.Timer(LAST_SPANS_SECONDS, exporter.shutdown)
+        giving_up.start()
+        stop()
+        giving_up.cancel()
+
+    return flush_and_stop
 
 
 def use(processor: Any, service: str) -> Callable[[], None]:

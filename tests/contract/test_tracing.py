@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import os
+import threading
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import pytest_asyncio
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -35,6 +40,31 @@ def spans() -> Iterator[InMemorySpanExporter]:
     stop = tracing.use(SimpleSpanProcessor(kept), "test")
     yield kept
     stop()
+
+
+@contextmanager
+def collector() -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
+    """A server that takes spans as an OpenTelemetry collector does."""
+    received: list[ExportTraceServiceRequest] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            zipped = self.headers.get("Content-Encoding") == "gzip"
+            received.append(ExportTraceServiceRequest.FromString(gzip.decompress(body) if zipped else body))
+            self.send_response(200 if self.path == "/v1/traces" else 404)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", received
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture
@@ -124,6 +154,29 @@ async def test_health_checks_make_no_spans(analyzer: RunningServer, spans: InMem
     async with open_channel(analyzer.address) as channel:
         await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
     assert named(spans, "Health") == []
+
+
+def test_spans_reach_a_collector_over_http_under_the_name_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    with collector() as (url, received):
+        # OpenTelemetry reads its variables by itself.
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        stop = tracing.start_tracing("ouroscope-analyzer", os.environ)
+        with tracing.span("turn", lane="runs/r/human/0", generation=1):
+            pass
+        stop()
+    (resource,) = [one for request in received for one in request.resource_spans]
+    names = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
+    assert names["service.name"] == "ouroscope-analyzer"
+    assert [span.name for scope in resource.scope_spans for span in scope.spans] == ["turn"]
+
+
+def test_a_collector_that_is_not_there_disturbs_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    stop = tracing.start_tracing("test", os.environ)
+    with tracing.span("turn"):
+        pass
+    stop()
+    assert not tracing.is_on()
 
 
 def test_without_being_asked_nothing_is_traced(store: ArtifactStore) -> None:
