@@ -17,7 +17,7 @@ import grpc.aio
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from ouroscope.client.arguments import encoded, names, reference, refusal, request_of
-from ouroscope.client.batches import batches
+from ouroscope.client.batches import Fields, inputs_in_batches, kinds_in_batches
 from ouroscope.client.calls import call, pages, send_all, stream
 from ouroscope.client.fields import read_mask
 from ouroscope.client.long_work import LongCalls, OnProgress, Patience
@@ -25,6 +25,7 @@ from ouroscope.errors import CapabilityMissing
 from ouroscope.records.analysis import AnalyzeCorpus, BaselineInfo, Compare, Comparison, MetricInfo, Report
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import Document, View
+from ouroscope.records.monitors import Inputs
 from ouroscope.records.predictions import NextToken, ScoredText
 from ouroscope.rpc.channel import open_channel
 from ouroscope.v1 import analyzer_pb2, analyzer_pb2_grpc
@@ -49,29 +50,44 @@ class AnalyzerClient:
     async def analyze(
         self,
         documents: Iterable[Document] | AsyncIterable[Document],
+        next_tokens: Iterable[NextToken] | AsyncIterable[NextToken] = (),
+        texts: Iterable[ScoredText] | AsyncIterable[ScoredText] = (),
         *,
         view: View = View.WHOLE,
         metrics: Sequence[str] = (),
         drawn_concepts: int = 0,
+        repeated_texts: int = 0,
         fields: Sequence[str] = (),
     ) -> Report:
-        """Measure documents that the analyzer does not have; they are sent in batches and not kept there.
+        """Measure documents that the analyzer does not have, and what their model expects; nothing is kept there.
 
         Args:
             documents: what to measure; read once, as fast as the analyzer measures.
+            next_tokens: what the model that wrote them expects after prompts.
+            texts: texts that this model scored.
             view: which part of each document is looked at.
             metrics: ids of the metrics wanted; none means all. What nobody asks for is not computed.
             drawn_concepts: concepts in the drawing of the network; 0 draws none.
+            repeated_texts: most runs of words to show that many documents share; 0 shows none.
             fields: fields of the report wanted, for example `rungs.metrics.value`; none means all. The others have
                 their defaults; the published report has all.
         """
+        options = _options(view, metrics, drawn_concepts, repeated_texts, fields)
+        return await self._analyze(options, kinds_in_batches(documents, next_tokens, texts))
 
-        async def messages() -> AsyncGenerator[Any]:
-            yield analyzer_pb2.AnalyzeRequest(options=_options(view, metrics, drawn_concepts, fields))
-            async for batch in batches(documents, Document, "documents"):
-                yield analyzer_pb2.AnalyzeRequest(documents=batch)
-
-        return from_proto(Report, await send_all(self._stub.Analyze, messages(), self._patience.stream))
+    async def analyze_inputs(
+        self,
+        inputs: Iterable[Inputs] | AsyncIterable[Inputs],
+        *,
+        view: View = View.WHOLE,
+        metrics: Sequence[str] = (),
+        drawn_concepts: int = 0,
+        repeated_texts: int = 0,
+        fields: Sequence[str] = (),
+    ) -> Report:
+        """Measure documents and records that arrive mixed; the rest as in `analyze`."""
+        options = _options(view, metrics, drawn_concepts, repeated_texts, fields)
+        return await self._analyze(options, inputs_in_batches(inputs))
 
     async def analyze_predictions(
         self,
@@ -84,11 +100,9 @@ class AnalyzerClient:
         """Measure what a model expects, from records that the analyzer does not have; `fields` as in `analyze`."""
 
         async def messages() -> AsyncGenerator[Any]:
-            yield analyzer_pb2.AnalyzePredictionsRequest(options=_options(View.WHOLE, metrics, 0, fields))
-            async for batch in batches(next_tokens, NextToken, "next_tokens"):
-                yield analyzer_pb2.AnalyzePredictionsRequest(next_tokens=batch)
-            async for batch in batches(texts, ScoredText, "texts"):
-                yield analyzer_pb2.AnalyzePredictionsRequest(texts=batch)
+            yield analyzer_pb2.AnalyzePredictionsRequest(options=_options(View.WHOLE, metrics, 0, 0, fields))
+            async for batch in kinds_in_batches((), next_tokens, texts):
+                yield analyzer_pb2.AnalyzePredictionsRequest(**batch)
 
         return from_proto(Report, await send_all(self._stub.AnalyzePredictions, messages(), self._patience.stream))
 
@@ -173,15 +187,24 @@ class AnalyzerClient:
         answer = await call(self._stub.ListMetrics, analyzer_pb2.ListMetricsRequest(), self._patience.call)
         return many_from_proto(MetricInfo, answer.metrics)
 
+    async def _analyze(self, options: analyzer_pb2.AnalysisOptions, found: AsyncIterator[Fields]) -> Report:
+        async def messages() -> AsyncGenerator[Any]:
+            yield analyzer_pb2.AnalyzeRequest(options=options)
+            async for batch in found:
+                yield analyzer_pb2.AnalyzeRequest(**batch)
+
+        return from_proto(Report, await send_all(self._stub.Analyze, messages(), self._patience.stream))
+
 
 def _options(
-    view: View, metrics: Sequence[str], drawn_concepts: int, fields: Sequence[str]
+    view: View, metrics: Sequence[str], drawn_concepts: int, repeated_texts: int, fields: Sequence[str]
 ) -> analyzer_pb2.AnalysisOptions:
     return request_of(
         analyzer_pb2.AnalysisOptions,
         view=view,
         metrics=names(metrics, "metrics"),
         drawn_concepts=drawn_concepts,
+        repeated_texts=repeated_texts,
         read_mask=_mask(Report, fields),
     )
 

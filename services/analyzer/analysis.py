@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from ouroscope.errors import InvalidRequest, Undefined
-from ouroscope.records.analysis import Family, LeftOut, MetricValue, NetworkDrawing, Report, Rung, Share
+from ouroscope.records.analysis import Family, LeftOut, MetricValue, NetworkDrawing, RepeatedText, Report, Rung, Share
 from ouroscope.records.documents import Document, View
 from ouroscope.records.predictions import NextToken, ScoredText
 from ouroscope.records.progress import Progress
@@ -25,38 +24,14 @@ from services.analyzer.modelled import ModelSample
 from services.analyzer.network.drawing import drawing
 from services.analyzer.network.edges import CONSTRUCTIONS, COOCCURRENCE, SYNTACTIC
 from services.analyzer.parsing.parsed import PARSED, PARTS_OF_SPEECH, Need
+from services.analyzer.reading import read
+from services.analyzer.repeats import repeated_texts
 from services.analyzer.rungs import RungSample, ladder
-from services.analyzer.sample import Accumulator, Sample
+from services.analyzer.sample import Sample
+from services.analyzer.side import Side, side_of
 from services.analyzer.tools import Tools
 from services.analyzer.trees import Trees
-
-_BATCH = 256
-# Documents or records between two looks at whether to stop.
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """How the caller follows long work, and stops it by raising from `check`."""
-
-    on_progress: Callable[[Progress], None] = field(default=lambda _: None)
-    check: Callable[[], None] = field(default=lambda: None)
-
-    def over(self, items: Iterable[T], stage: str, unit: str) -> Iterable[Sequence[T]]:
-        """Yield batches of `items`, telling progress and looking for a stop before each."""
-        done = 0
-        for batch in _batched(items):
-            self.check()
-            yield batch
-            done += len(batch)
-            self.on_progress(Progress(stage=stage, done=done, unit=unit))
-
-
-def _batched(items: Iterable[T]) -> Iterable[tuple[T, ...]]:
-    remaining = iter(items)
-    while batch := tuple(itertools.islice(remaining, _BATCH)):
-        yield batch
+from services.analyzer.watch import Watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +42,7 @@ class Options:
     metrics: tuple[str, ...] = ()
     """Ids; empty means all."""
     drawn_concepts: int = 0
+    repeated_texts: int = 0
 
 
 def analyze(
@@ -78,6 +54,7 @@ def analyze(
     view: View = View.WHOLE,
     metrics: Iterable[str] = (),
     drawn_concepts: int = 0,
+    repeated_texts: int = 0,
     tools: Tools = Tools(),  # noqa: B008  # frozen
     on_progress: Callable[[Progress], None] = lambda progress: None,
     check: Callable[[], None] = lambda: None,
@@ -92,6 +69,7 @@ def analyze(
         view: which part of each document is looked at.
         metrics: ids of the metrics wanted; none means all. What nobody asks for is not computed.
         drawn_concepts: concepts in the drawing of the network, 0 for none.
+        repeated_texts: most runs of words to show that many documents share, 0 for none.
         tools: parser and encoder; without them what needs them is left out, and the report says so.
         on_progress: is told how far the work is, every few hundred documents and after each rung.
         check: is called as often; what it raises ends the work.
@@ -102,20 +80,33 @@ def analyze(
     Raises:
         InvalidRequest: a metric is unknown, or there is nothing to measure.
     """
-    options = Options(view=view, metrics=tuple(metrics), drawn_concepts=drawn_concepts)
-    choose(options.metrics)
+    options = Options(view=view, metrics=tuple(metrics), drawn_concepts=drawn_concepts, repeated_texts=repeated_texts)
     watch = Watch(on_progress, check)
-    accumulator = Accumulator(view)
-    for batch in watch.over(documents or (), "reading", "documents"):
-        accumulator.fold_all(batch)
-    known = ModelSample()
-    for prompts in watch.over(next_tokens, "reading", "prompts"):
-        known.fold_next_tokens(prompts)
-    for scored in watch.over(texts, "reading", "texts"):
-        known.fold_texts(scored)
-    for scored in watch.over(base_texts, "reading", "texts"):
-        known.fold_base_texts(scored)
-    return measure(accumulator.finalise(), known, options, tools, watch)
+    side = analyze_side(documents or (), next_tokens, texts, base_texts, options=options, tools=tools, watch=watch)
+    return side.report, tuple(side.fingerprints.values())
+
+
+def analyze_side(
+    documents: Iterable[Document],
+    next_tokens: Iterable[NextToken] = (),
+    texts: Iterable[ScoredText] = (),
+    base_texts: Iterable[ScoredText] = (),
+    *,
+    options: Options,
+    domain: str = "",
+    tools: Tools = Tools(),  # noqa: B008  # frozen
+    watch: Watch | None = None,
+) -> Side:
+    """Measure as `analyze` does and return all that a comparison can use; with `domain` only what is of it.
+
+    Raises:
+        InvalidRequest: a metric is unknown, nothing is of the domain, or there is nothing to measure.
+    """
+    choose(options.metrics)
+    watch = watch or Watch()
+    sample, known = read(documents, next_tokens, texts, base_texts, view=options.view, domain=domain, watch=watch)
+    report, prints = measure(sample, known, options, tools, watch)
+    return side_of(report, prints, known.answers.kept())
 
 
 def measure(
@@ -151,6 +142,7 @@ def measure(
         parser=tools.parser.identity if tools.parser and found.made & PARSED else "",
         encoder=tools.encoder.identity if tools.encoder and Need.EMBEDDING in found.made else "",
         part_of_speech_shares=found.part_of_speech_shares,
+        repeated_texts=found.repeated_texts,
     )
     return report, tuple(found.prints)
 
@@ -165,6 +157,7 @@ class _OfText:
     prints: list[Fingerprint] = field(default_factory=list)
     drawing: NetworkDrawing | None = None
     part_of_speech_shares: tuple[Share, ...] = ()
+    repeated_texts: tuple[RepeatedText, ...] = ()
 
 
 def _measure_text(sample: Sample, metrics: Sequence[Metric], options: Options, tools: Tools, watch: Watch) -> _OfText:
@@ -181,6 +174,8 @@ def _measure_text(sample: Sample, metrics: Sequence[Metric], options: Options, t
         watch.on_progress(Progress(stage="measuring", done=len(found.rungs), total=len(cuts), unit="rungs"))
     if cuts:
         _show(rung, options, found)
+        clusters_D = sample.clusters_D[rung.rung.places_D]
+        found.repeated_texts = repeated_texts(rung.rung, clusters_D, options.repeated_texts, watch.check)
     return found
 
 

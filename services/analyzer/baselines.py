@@ -10,6 +10,7 @@ from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.runs import is_name
 from ouroscope.store import ArtifactStore
 from services.analyzer import reports
+from services.analyzer.answers import nameless
 
 SPACE = "baselines"
 """Space of names in the store, and the first part of resource names."""
@@ -18,7 +19,8 @@ SPACE = "baselines"
 def create(store: ArtifactStore, baseline_id: str, report: ArtifactRef) -> BaselineInfo:
     """Freeze `report` under `baselines/{baseline_id}`; doing it again with the same report changes nothing.
 
-    The drawing of the network is left out: its labels are words of the text.
+    The drawing of the network and repeated texts are left out, since they are words of the text, and the ids of
+    prompts, since nobody knows what they are made of.
 
     Raises:
         InvalidRequest: `baseline_id` is not a name, or `report` is not a report.
@@ -27,7 +29,9 @@ def create(store: ArtifactStore, baseline_id: str, report: ArtifactRef) -> Basel
     """
     _check_id(baseline_id, "baseline_id")
     side = reports.read(store, report.expect(ArtifactKind.REPORT, "report"))
-    frozen = reports.publish(store, replace(side, report=replace(side.report, drawing=None)), ArtifactKind.BASELINE)
+    wordless = replace(side.report, drawing=None, repeated_texts=())
+    numbers = replace(side, report=wordless, answers=nameless(side.answers))
+    frozen = reports.publish(store, numbers, ArtifactKind.BASELINE)
     assert frozen.report.report is not None
     store.put_name(SPACE, baseline_id, frozen.report.report)
     return get(store, f"{SPACE}/{baseline_id}")

@@ -34,12 +34,13 @@ from services.analyzer.effects import (
     metric_effect,
     without_effect,
 )
+from services.analyzer.explanation import explanation_of
 from services.analyzer.hindrances import silent_families, too_little_text
 from services.analyzer.relative import relative_metrics
 from services.analyzer.shift import not_covered, shift_between
 from services.analyzer.side import Side
 from services.analyzer.spread import HumanSpread
-from services.analyzer.verdicts import judge
+from services.analyzer.verdicts import first_beyond, judge
 
 BY_TEXT = (Family.TEXT, Family.NETWORK, Family.EMBEDDING)
 """Families that look at the text, rung by rung; where the shift guard closes they do not vote."""
@@ -68,6 +69,8 @@ def compare(
     spread: HumanSpread,
     policy: Policy,
     history: Sequence[PastEffects] = (),
+    generation: int | None = None,
+    explain: int = 0,
 ) -> Comparison:
     """Return the verdict on `candidate` beside `baseline`, with the effects it rests on.
 
@@ -77,11 +80,13 @@ def compare(
         spread: How far human sources differ, the unit of effects.
         policy: When a difference matters.
         history: Family effects of earlier generations of the candidate's sequence, in rising order.
+        generation: Number of the candidate in its sequence; None where it is not part of one.
+        explain: Most concepts, repeated texts and prompts to explain it with; it changes no verdict.
 
     Raises:
-        InvalidRequest: the history is not in rising order.
+        InvalidRequest: the history is not in rising order, or does not end before the candidate.
     """
-    _check(history)
+    _check(history, generation)
     budget = common_budget(baseline, candidate)
     shift = shift_between(baseline, candidate, budget) if budget else None
     case = _Case(baseline=baseline, candidate=candidate, spread=spread, policy=policy)
@@ -89,7 +94,7 @@ def compare(
     shifted = shift is not None and shift.leaves_domain(policy)
     families = _families(effects, policy, silent=BY_TEXT if shifted else ())
     hindrances = [*too_little_text(baseline.report, candidate.report, budget), *silent_families(effects, families)]
-    judgement = not_covered(shift) if shift and shifted else judge(families, hindrances, history, policy)
+    judgement = not_covered(shift) if shift and shifted else judge(families, hindrances, history, policy, generation)
     return Comparison(
         verdict=judgement.verdict,
         reason=judgement.reason,
@@ -100,6 +105,8 @@ def compare(
         families=families,
         metrics=by_evidence(effects, policy.margin),
         policy=policy,
+        explanation=explanation_of(baseline, candidate, budget, explain) if explain else None,
+        first_beyond=first_beyond(families, history, policy, generation),
     )
 
 
@@ -108,10 +115,16 @@ def common_budget(baseline: Side, candidate: Side) -> int:
     return max(baseline.budgets & candidate.budgets, default=0)
 
 
-def _check(history: Sequence[PastEffects]) -> None:
+def _check(history: Sequence[PastEffects], generation: int | None) -> None:
     if any(late.generation <= early.generation for early, late in pairwise(history)):
-        problem = FieldProblem("history", "generations must rise, each given once")
-        raise InvalidRequest(f"the comparison is not valid: {problem.field}: {problem.description}", [problem])
+        _refuse("generations must rise, each given once")
+    if history and generation is not None and history[-1].generation >= generation:
+        _refuse(f"must end before the candidate, generation {generation}, and holds {history[-1].generation}")
+
+
+def _refuse(description: str) -> None:
+    problem = FieldProblem("history", description)
+    raise InvalidRequest(f"the comparison is not valid: {problem.field}: {problem.description}", [problem])
 
 
 def _families(effects: Sequence[Effect], policy: Policy, silent: Sequence[Family]) -> tuple[FamilyEffect, ...]:

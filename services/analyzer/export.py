@@ -7,7 +7,6 @@ from enum import Enum
 
 from ouroscope.errors import CapabilityMissing, FieldProblem, InvalidRequest, PreconditionFailed
 from ouroscope.records.documents import Document, View
-from services.analyzer.analysis import Watch
 from services.analyzer.catalogue import NETWORK_NEEDS
 from services.analyzer.measured import MeasuredRung
 from services.analyzer.network.drawing import (
@@ -24,6 +23,7 @@ from services.analyzer.rungs import RungSample, ladder
 from services.analyzer.sample import Accumulator
 from services.analyzer.tools import Tools
 from services.analyzer.trees import Trees
+from services.analyzer.watch import Watch
 
 DRAWN = 40
 """Concepts in a picture where nobody says how many."""

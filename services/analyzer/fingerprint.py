@@ -46,6 +46,8 @@ class NetworkPrint:
     """All edges with a hash up to this one are here; compare edges up to the smaller of two such bounds only."""
     central_C: Hashes
     """Concepts in falling order of strength, at most `CENTRAL`; hashes do not rise here."""
+    strength_n: npt.NDArray[np.int32] | None = None
+    """Weight of the edges of each node; None in what was stored before they were kept."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +107,7 @@ def network_print(table: EdgeTable) -> NetworkPrint:
         edges_to=keys[kept[-1]] if len(edges) > EDGE_LIMIT else _ALL,
         # Ties of strength are broken by the hash, which does not depend on the sample.
         central_C=names[np.lexsort((names, -table.strength_n))[:CENTRAL]],
+        strength_n=table.strength_n[nodes].astype(np.int32),
     )
 
 
@@ -126,6 +129,7 @@ def _bits(table: EdgeTable) -> npt.NDArray[np.uint32]:
 
 
 _NETWORK_PARTS = ("nodes_n", "node_mask_n", "edges_E", "edge_mask_E", "central_C", "edges_to")
+_STRENGTH = "strength_n"
 _POS = "parts_of_speech_PK"
 _EMBEDDING = "embedding"
 
@@ -148,6 +152,8 @@ def _arrays(one: Fingerprint) -> Iterator[tuple[str, npt.NDArray[Any]]]:
     for construction, network in one.networks.items():
         for part in _NETWORK_PARTS:
             yield f"{construction}/{part}", np.atleast_1d(getattr(network, part))
+        if network.strength_n is not None:
+            yield f"{construction}/{_STRENGTH}", network.strength_n
 
 
 def from_bytes(content: bytes) -> tuple[Fingerprint, ...]:
@@ -181,4 +187,5 @@ def _read(budget: int, arrays: Mapping[str, npt.NDArray[Any]]) -> Fingerprint:
 
 def _read_network(construction: str, arrays: Mapping[str, npt.NDArray[Any]]) -> NetworkPrint:
     parts = {part: arrays[f"{construction}/{part}"] for part in _NETWORK_PARTS}
-    return NetworkPrint(**{**parts, "edges_to": parts["edges_to"][0]})
+    strength = arrays.get(f"{construction}/{_STRENGTH}")
+    return NetworkPrint(**{**parts, "edges_to": parts["edges_to"][0], _STRENGTH: strength})

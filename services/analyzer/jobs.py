@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Protocol
 
 from ouroscope.corpora.stored import read_corpus
+from ouroscope.errors import CorruptArtifact, NotFound
 from ouroscope.predictions import read_next_tokens, read_scored_texts
 from ouroscope.records.analysis import AnalyzeCorpus, BaselineInfo, Compare, Comparison, Report
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
@@ -15,16 +16,16 @@ from ouroscope.records.documents import View
 from ouroscope.records.progress import Progress
 from ouroscope.store import ArtifactStore
 from services.analyzer import baselines, reports
-from services.analyzer.analysis import Options, Watch, analyze
+from services.analyzer.analysis import Options, analyze_side
 from services.analyzer.catalogue import ANALYZER_VERSION
 from services.analyzer.choice import choose
 from services.analyzer.comparison import compare
 from services.analyzer.export import NetworkFormat, check_export, export_network
-from services.analyzer.fingerprint import Fingerprint
 from services.analyzer.session import Limits, Session
-from services.analyzer.side import side_of
+from services.analyzer.side import Side
 from services.analyzer.spread import HumanSpread
 from services.analyzer.tools import Tools
+from services.analyzer.watch import Watch
 
 LIBRARIES = ("numpy", "scipy", "networkit")
 """Other versions of these may change the last digits of a value."""
@@ -75,20 +76,26 @@ class Jobs:
         self._check(request.base_predictions, ArtifactKind.PREDICTIONS, "base_predictions")
 
         def work(task: Task) -> Report:
-            side = reports.publish(self.store, side_of(*self._analyze(request, task)))
+            side = reports.publish(self.store, self._analyze(request, task))
             self.on_documents(side.report.documents)
             return side.report
 
         return work
 
     def compare(self, request: Compare) -> Comparison:
-        """Compare two reports, or a report with a baseline."""
+        """Compare two reports, or a report with a baseline.
+
+        Raises:
+            NotFound, CorruptArtifact: a side cannot be read; `side` in the metadata says which, baseline or candidate.
+        """
         return compare(
-            reports.read(self.store, request.baseline),
-            reports.read(self.store, request.candidate.expect(ArtifactKind.REPORT, "candidate")),
+            self._side(request.baseline, "baseline"),
+            self._side(request.candidate.expect(ArtifactKind.REPORT, "candidate"), "candidate"),
             spread=self.spread,
             policy=request.policy,
             history=request.history,
+            generation=request.generation,
+            explain=request.explain,
         )
 
     def create_baseline(self, baseline_id: str, report: ArtifactRef) -> BaselineInfo:
@@ -115,21 +122,34 @@ class Jobs:
         documents = read_corpus(self.store, corpus)
         return export_network(documents, view, form, concepts, watch, construction=construction, tools=self.tools)
 
-    def _analyze(self, request: AnalyzeCorpus, task: Task) -> tuple[Report, tuple[Fingerprint, ...]]:
+    def _analyze(self, request: AnalyzeCorpus, task: Task) -> Side:
         predictions, base = request.predictions, request.base_predictions
-        return analyze(
-            read_corpus(self.store, request.corpus) if request.corpus else None,
+        return analyze_side(
+            read_corpus(self.store, request.corpus) if request.corpus else (),
             read_next_tokens(self.store, predictions) if predictions else (),
             read_scored_texts(self.store, predictions) if predictions else (),
             read_scored_texts(self.store, base) if base else (),
-            view=request.view,
-            metrics=request.metrics,
-            drawn_concepts=request.drawn_concepts,
+            options=_options(request),
+            domain=request.domain,
             tools=self.tools,
-            on_progress=task.report,
-            check=task.check,
+            watch=Watch(task.report, task.check),
         )
+
+    def _side(self, ref: ArtifactRef, name: str) -> Side:
+        try:
+            return reports.read(self.store, ref)
+        except (NotFound, CorruptArtifact) as error:
+            raise type(error)(error.message, **{**error.metadata, "side": name}) from error
 
     def _check(self, ref: ArtifactRef | None, kind: ArtifactKind, field: str) -> None:
         if ref is not None:
             self.store.manifest(ref.expect(kind, field))
+
+
+def _options(request: AnalyzeCorpus) -> Options:
+    return Options(
+        view=request.view,
+        metrics=request.metrics,
+        drawn_concepts=request.drawn_concepts,
+        repeated_texts=request.repeated_texts,
+    )

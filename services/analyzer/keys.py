@@ -28,6 +28,11 @@ def word_keys(words: Iterable[str]) -> npt.NDArray[np.uint64]:
     return np.array([_hash(word, b"ouroscope/word", 8) for word in words], dtype=np.uint64)
 
 
+def prompt_key(prompt_id: str) -> int:
+    """Return a 64-bit hash of the id of a prompt."""
+    return _hash(prompt_id, b"ouroscope/prompt", 8)
+
+
 def pair_keys(first: npt.NDArray[np.uint64], second: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Return a 64-bit hash of each unordered pair of word hashes."""
     low, high = np.minimum(first, second), np.maximum(first, second)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ouroscope.records.analysis import Histogram
 from ouroscope.records.predictions import NextToken, ScoredText, TextRole
+from services.analyzer.answers import AnswerSample
 from services.analyzer.metrics.model import prompt_row, text_row
 from services.analyzer.record_sample import RecordSample
 
@@ -20,11 +21,13 @@ class ModelSample:
         self.heldout = RecordSample()
         self.documents = RecordSample()
         self.base_documents = RecordSample()
+        self.answers = AnswerSample()
 
     def fold_next_tokens(self, records: Iterable[NextToken]) -> None:
         """Take in what the model expects after prompts."""
         for record in records:
             self.prompts.add(record.cluster or record.prompt_id, prompt_row(record))
+            self.answers.add(record)
 
     def fold_texts(self, records: Iterable[ScoredText]) -> None:
         """Take in texts that the model scored."""
@@ -44,6 +47,7 @@ class ModelSample:
         self.heldout.merge(other.heldout)
         self.documents.merge(other.documents)
         self.base_documents.merge(other.base_documents)
+        self.answers.merge(other.answers)
         return self
 
     def is_empty(self) -> bool:

@@ -1,21 +1,23 @@
-"""Reports in the artifact store: `report.json` in canonical form, and fingerprints as safetensors. Measures nothing."""
+"""Reports with their fingerprints and answers in the artifact store. Measures nothing."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import replace
 
-from ouroscope.canonical import canonical_json, digest_of, from_plain
-from ouroscope.errors import CorruptArtifact, InvalidRequest
+from ouroscope.canonical import canonical_json, digest_of
 from ouroscope.records.analysis import Report
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
+from ouroscope.reports import REPORT_FILE, read_report
 from ouroscope.store import ArtifactStore
+from services.analyzer import answers
+from services.analyzer.answers import Answer
 from services.analyzer.fingerprint import from_bytes, to_bytes
 from services.analyzer.side import Side, side_of
 
-REPORT_FILE = "report.json"
 FINGERPRINTS_FILE = "fingerprints.safetensors"
+ANSWERS_FILE = "answers.json"
+"""Only where the report has prompts."""
 
 
 def publish(store: ArtifactStore, side: Side, kind: ArtifactKind = ArtifactKind.REPORT) -> Side:
@@ -29,7 +31,10 @@ def publish(store: ArtifactStore, side: Side, kind: ArtifactKind = ArtifactKind.
     """
     report, prints = replace(side.report, report=None), to_bytes(side.fingerprints.values())
     files = {REPORT_FILE: canonical_json(report).encode("ascii"), FINGERPRINTS_FILE: prints}
-    digest = digest_of("report", report, hashlib.sha256(prints).hexdigest())
+    if side.answers:
+        files[ANSWERS_FILE] = answers.to_bytes(side.answers)
+    beside = [hashlib.sha256(data).hexdigest() for name, data in files.items() if name != REPORT_FILE]
+    digest = digest_of("report", report, *beside)
     ref = store.publish(kind, digest, files, _summary(report))
     return replace(side, report=replace(report, report=ref))
 
@@ -42,16 +47,13 @@ def read(store: ArtifactStore, ref: ArtifactRef) -> Side:
         NotFound: it is not in the store.
         CorruptArtifact: its bytes are not what was published, or were written by an incompatible version.
     """
-    if ref.kind not in (ArtifactKind.REPORT, ArtifactKind.BASELINE):
-        raise InvalidRequest(f"{ref} is neither a report nor a baseline; analyse the corpus and give the report")
-    data, tensors = store.read(ref, REPORT_FILE), store.read(ref, FINGERPRINTS_FILE)
-    try:
-        report = from_plain(Report, json.loads(data))
-    except (InvalidRequest, ValueError) as error:
-        raise CorruptArtifact(
-            f"{ref} was written by a version of the analyzer whose reports cannot be read; measure the corpus again"
-        ) from error
-    return side_of(replace(report, report=ref), from_bytes(tensors))
+    report = read_report(store, ref)
+    return side_of(report, from_bytes(store.read(ref, FINGERPRINTS_FILE)), _read_answers(store, ref))
+
+
+def _read_answers(store: ArtifactStore, ref: ArtifactRef) -> tuple[Answer, ...]:
+    kept = ANSWERS_FILE in store.manifest(ref).files
+    return answers.from_bytes(store.read(ref, ANSWERS_FILE)) if kept else ()
 
 
 def _summary(report: Report) -> dict[str, str | int]:

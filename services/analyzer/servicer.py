@@ -22,12 +22,13 @@ from ouroscope.rpc.masks import apply_mask, check_mask
 from ouroscope.rpc.paging import page_size, read_token, write_token
 from ouroscope.v1 import analysis_pb2, analyzer_pb2, analyzer_pb2_grpc, document_pb2
 from ouroscope.wire import from_proto, many_from_proto, to_proto
-from services.analyzer.analysis import Options, Watch
+from services.analyzer.analysis import Options
 from services.analyzer.catalogue import CATALOGUE
 from services.analyzer.export import NetworkFormat
 from services.analyzer.jobs import Jobs
 from services.analyzer.session import Session
 from services.analyzer.streams import Streams
+from services.analyzer.watch import Watch
 
 PIECE_BYTES = 1024 * 1024 - 1024
 """Bytes of a network in one message."""
@@ -42,10 +43,10 @@ class AnalyzerServicer(analyzer_pb2_grpc.AnalyzerServiceServicer):
     operations: Operations
 
     async def Analyze(self, messages: AsyncIterator[analyzer_pb2.AnalyzeRequest], context: Any) -> Any:
-        """Measure documents that the caller streams in."""
+        """Measure documents, and what their model expects, that the caller streams in."""
         async with rpc_errors(context):
             asked = _Asked(self.jobs)
-            return asked.part_of(await self.streams.measure(messages, asked.begin, _fold_documents))
+            return asked.part_of(await self.streams.measure(messages, asked.begin, _fold_inputs))
 
     async def AnalyzePredictions(
         self, messages: AsyncIterator[analyzer_pb2.AnalyzePredictionsRequest], context: Any
@@ -134,17 +135,24 @@ class _Asked:
         return apply_mask(to_proto(report), self._mask)
 
 
-def _fold_documents(session: Session, message: analyzer_pb2.AnalyzeRequest) -> None:
+def _fold_inputs(session: Session, message: analyzer_pb2.AnalyzeRequest) -> None:
     session.fold_documents(many_from_proto(Document, message.documents), message.ByteSize())
+    _fold_records(session, message)
 
 
-def _fold_records(session: Session, message: analyzer_pb2.AnalyzePredictionsRequest) -> None:
+def _fold_records(
+    session: Session, message: analyzer_pb2.AnalyzeRequest | analyzer_pb2.AnalyzePredictionsRequest
+) -> None:
     session.fold_records(many_from_proto(NextToken, message.next_tokens), many_from_proto(ScoredText, message.texts))
 
 
 def _options(message: analyzer_pb2.AnalysisOptions) -> Options:
-    concepts = _within(message.drawn_concepts, "options.drawn_concepts", 0, 500)
-    return Options(view=_view(message.view), metrics=tuple(message.metrics), drawn_concepts=concepts)
+    return Options(
+        view=_view(message.view),
+        metrics=tuple(message.metrics),
+        drawn_concepts=_within(message.drawn_concepts, "options.drawn_concepts", 0, 500),
+        repeated_texts=_within(message.repeated_texts, "options.repeated_texts", 0, 50),
+    )
 
 
 def _view(number: int) -> View:

@@ -1,4 +1,4 @@
-"""One stream of documents, or of records, on its way to a report: folded in message by message, within limits.
+"""One stream of documents, of records, or of both, on its way to a report: folded in message by message, within limits.
 
 Knows accumulators; knows neither store nor transport. What was folded in is not kept, only the sample of it.
 """
@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from ouroscope.errors import LimitExceeded
 from ouroscope.records.documents import Document
 from ouroscope.records.predictions import NextToken, ScoredText
-from services.analyzer.analysis import Options, Watch, measure
+from services.analyzer.analysis import Options, measure
 from services.analyzer.choice import choose
 from services.analyzer.modelled import ModelSample
 from services.analyzer.sample import Accumulator
 from services.analyzer.side import Side, side_of
 from services.analyzer.tools import Tools
+from services.analyzer.watch import Watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ class Limits:
 
     documents: int = 10_000_000
     bytes: int = 64 * 1024**3
-    """Of encoded documents."""
+    """Of encoded documents, and of the records that come with them."""
     tokens: int = 1_000_000_000
     """Words, in the part of each document that is looked at."""
     records: int = 5_000_000
@@ -87,7 +88,8 @@ class Session:
         Raises:
             InvalidRequest: nothing was.
         """
-        return side_of(*measure(self._text.finalise(), self._model, self._options, self._tools, watch))
+        report, prints = measure(self._text.finalise(), self._model, self._options, self._tools, watch)
+        return side_of(report, prints, self._model.answers.kept())
 
 
 def _within(count: int, limit: int, unit: str) -> int:

@@ -1,4 +1,4 @@
-"""One side of a comparison: a report and what of its vocabulary and networks can be compared. No text."""
+"""One side of a comparison: a report and what of its vocabulary, networks and prompts can be compared. No text."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ouroscope.records.analysis import MetricValue, Report, Rung
+from services.analyzer.answers import Answer
 from services.analyzer.fingerprint import Fingerprint
 from services.analyzer.jackknife import GROUPS
 from services.analyzer.sample import LADDER
@@ -18,6 +19,8 @@ class Side:
     report: Report
     fingerprints: Mapping[int, Fingerprint] = field(default_factory=dict)
     """By token budget, in rising order."""
+    answers: tuple[Answer, ...] = ()
+    """What the model expected after single prompts, in order of their keys."""
 
     @property
     def budgets(self) -> frozenset[int]:
@@ -40,9 +43,9 @@ class Side:
         return _defined(self.report.model_metrics)
 
 
-def side_of(report: Report, fingerprints: Iterable[Fingerprint]) -> Side:
-    """Join a report with the fingerprints of its rungs."""
-    return Side(report=report, fingerprints={one.budget: one for one in fingerprints})
+def side_of(report: Report, fingerprints: Iterable[Fingerprint], answers: tuple[Answer, ...] = ()) -> Side:
+    """Join a report with the fingerprints of its rungs and the answers to its prompts."""
+    return Side(report=report, fingerprints={one.budget: one for one in fingerprints}, answers=answers)
 
 
 def _defined(values: tuple[MetricValue, ...]) -> Mapping[str, MetricValue]:

@@ -17,9 +17,9 @@ from typing import TypeVar
 from ouroscope.errors import Cancelled, Unavailable
 from ouroscope.operations.tasks import SHUTTING_DOWN
 from ouroscope.records.analysis import Report
-from services.analyzer.analysis import Watch
 from services.analyzer.jobs import Jobs
 from services.analyzer.session import Session
+from services.analyzer.watch import Watch
 
 SMALL = 10_000
 """Words and records of a stream up to which measuring it is short work; the smallest rung."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from ouroscope.records.analysis import Family, FamilyEffect, PastEffects, Policy, Verdict, VerdictReason
 from services.analyzer.hindrances import Hindrance
@@ -36,8 +35,11 @@ def judge(
     hindrances: Sequence[Hindrance],
     history: Sequence[PastEffects],
     policy: Policy,
+    generation: int | None = None,
 ) -> Judgement:
     """Return the verdict on a candidate; `families` are adjusted by Holm, `history` rises and is without the candidate.
+
+    A candidate without a number is the generation after the last one of its history.
 
     Families that are beyond the margin speak first. STABLE needs every family that both sides measured to vote and to
     lie below the margin, so it is never said for lack of data.
@@ -61,17 +63,28 @@ def is_beyond(family: FamilyEffect, policy: Policy) -> bool:
     return family.lower > policy.margin and family.p_value < 1 - policy.confidence
 
 
-def lasts(family: Family, history: Sequence[PastEffects], policy: Policy) -> bool:
-    """Return whether `family` was beyond the margin in all of the persistence - 1 generations before the candidate.
+def first_beyond(
+    families: Sequence[FamilyEffect], history: Sequence[PastEffects], policy: Policy, generation: int | None
+) -> int | None:
+    """Return the first generation of a sequence in which a family was beyond the margin.
 
-    A generation that is missing, or in which the family could not vote, breaks the sequence.
+    None where none was, or where the candidate has no number.
+    """
+    if generation is None:
+        return None
+    sequence = (*history, PastEffects(generation=generation, families=tuple(families)))
+    return next((one.generation for one in sequence if any(is_beyond(f, policy) for f in one.families)), None)
+
+
+def lasts(family: Family, history: Sequence[PastEffects], policy: Policy) -> bool:
+    """Return whether `family` was beyond the margin in the last persistence - 1 generations that were looked at.
+
+    One in which the family could not vote breaks the row. A number that is missing does not: a pipeline may count in
+    steps of training, or have lost one, and what nobody looked at speaks neither for nor against.
     """
     needed = policy.persistence - 1
-    if needed == 0:
-        return True
-    recent = history[-needed:]
-    unbroken = all(late.generation == early.generation + 1 for early, late in pairwise(recent))
-    return len(recent) == needed and unbroken and all(_was_beyond(family, past, policy) for past in recent)
+    recent = history[-needed:] if needed else ()
+    return len(recent) == needed and all(_was_beyond(family, past, policy) for past in recent)
 
 
 def figures(family: FamilyEffect, policy: Policy) -> str:
@@ -131,6 +144,14 @@ def _within_or_unclear(families: Sequence[FamilyEffect], policy: Policy) -> Judg
         verdict=Verdict.INSUFFICIENT_DATA,
         reason=VerdictReason.TOO_WIDE,
         sentence=f"Too uncertain to tell: the {SUBJECTS[worst.family]} is worse than the baseline by "
-        f"{figures(worst, policy)}, which lies on both sides of the margin of {policy.margin:g}; measure more "
-        "documents or more prompts.",
+        f"{figures(worst, policy)}, {_why_unclear(worst, policy)}; measure more documents or more prompts.",
     )
+
+
+def _why_unclear(family: FamilyEffect, policy: Policy) -> str:
+    if family.lower > policy.margin:
+        # Holm asks more of one family where several are tried.
+        return (
+            f"beyond the margin of {policy.margin:g}, but not surely so among several families (p {family.p_value:.2g})"
+        )
+    return f"which lies on both sides of the margin of {policy.margin:g}"

@@ -26,14 +26,15 @@ from ouroscope.errors import CapabilityMissing, InvalidRequest, LimitExceeded
 from ouroscope.records.analysis import AnalyzeCorpus, Compare, Report
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document
+from ouroscope.records.monitors import Inputs
 from ouroscope.records.predictions import NextToken
 from ouroscope.telemetry.service_metrics import ServiceMetrics
 from ouroscope.v1 import analyzer_pb2, analyzer_pb2_grpc
-from services.analyzer.analysis import Watch
 from services.analyzer.export import NetworkFormat
 from services.analyzer.service import SERVICE_NAME, start
 from services.analyzer.session import Limits, Session
 from services.analyzer.side import Side
+from services.analyzer.watch import Watch
 from tests.unit.analyzer.corpora import prose
 
 FEW = ("types", "mattr", "cooccurrence_nodes")
@@ -153,7 +154,7 @@ async def test_a_path_that_leads_nowhere_is_refused_before_anything_is_measured(
 
 async def test_the_blocking_client_has_every_method_of_the_other():
     def names(kind: type) -> set[str]:
-        return {name for name in vars(kind) if not name.startswith("_")}
+        return {name for name in dir(kind) if not name.startswith("_")}
 
     assert names(SyncAnalyzer) - names(AnalyzerClient) == {"close"}
     assert names(AnalyzerClient) - names(SyncAnalyzer) == {"connect"}
@@ -171,6 +172,8 @@ async def test_both_clients_say_the_same(address, store):
             analyzer.delete_baseline("baselines/first")
             return [
                 report,
+                analyzer.analyze(documents(), tokens, metrics=FEW),
+                analyzer.analyze_inputs([Inputs(documents=tuple(documents()), next_tokens=tuple(tokens))]),
                 analyzer.analyze_predictions(tokens),
                 analyzer.analyze_corpus(AnalyzeCorpus(corpus=corpus, metrics=FEW)),
                 analyzer.compare(Compare(baseline=of(report), candidate=of(report))),
@@ -190,6 +193,8 @@ async def test_both_clients_say_the_same(address, store):
             graph = await analyzer.network(corpus, concepts=9)
             return [
                 report,
+                await analyzer.analyze(documents(), tokens, metrics=FEW),
+                await analyzer.analyze_inputs([Inputs(documents=tuple(documents()), next_tokens=tuple(tokens))]),
                 await analyzer.analyze_predictions(tokens),
                 await analyzer.analyze_corpus(AnalyzeCorpus(corpus=corpus, metrics=FEW)),
                 await analyzer.compare(Compare(baseline=of(report), candidate=of(report))),
@@ -313,6 +318,7 @@ DYING = """
 import asyncio, sys
 from ouroscope.client import AnalyzerClient
 from ouroscope.records.documents import Document
+from ouroscope.records.monitors import Inputs
 
 
 async def endless():

@@ -12,6 +12,8 @@ from typing import Any
 import grpc.aio
 import networkx as nx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
 from ouroscope.client import AnalyzerClient
@@ -21,6 +23,7 @@ from ouroscope.predictions import write_predictions
 from ouroscope.records.analysis import AnalyzeCorpus, Compare, PastEffects, Report, Verdict, VerdictReason
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document, View
+from ouroscope.records.monitors import Inputs
 from ouroscope.records.predictions import NextToken, ScoredText, TextRole
 from ouroscope.store import ArtifactStore
 from ouroscope.telemetry.service_metrics import ServiceMetrics
@@ -32,6 +35,7 @@ from tests.log_events import event
 from tests.unit.analyzer.corpora import prose
 
 FEW = ("types", "mattr", "cooccurrence_nodes")
+ALL = (*FEW, "top1_probability", "heldout_perplexity")
 
 
 def documents(seed: int = 0, *, count: int = 300, vocabulary: int = 2_000) -> list[Document]:
@@ -116,6 +120,36 @@ async def test_records_of_a_model_are_measured_streamed_and_stored(analyzer, sto
     assert streamed == stored
     assert streamed.prompts == 40
     assert {"top1_probability", "heldout_perplexity"} <= {value.id for value in streamed.model_metrics}
+
+
+async def test_documents_and_records_in_one_stream_give_the_report_of_what_is_stored(analyzer, store):
+    request = AnalyzeCorpus(
+        corpus=write_corpus(store, documents()), predictions=write_predictions(store, prompts(), scored()), metrics=ALL
+    )
+    streamed = await analyzer.analyze(documents(), prompts(), scored(), metrics=ALL)
+    assert streamed == await analyzer.analyze_corpus(request)
+    assert {value.id for value in streamed.metrics} == set(ALL)
+    assert (streamed.documents, streamed.prompts) == (300, 40)
+
+
+@given(order=st.randoms(use_true_random=False), piece=st.integers(1, 150))
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_in_which_order_and_pieces_they_arrive_changes_nothing(analyzer, order, piece):
+    mixed: list[Any] = [*documents(), *prompts(), *scored()]
+    order.shuffle(mixed)
+
+    async def pieces() -> AsyncIterator[Inputs]:
+        for start_ in range(0, len(mixed), piece):
+            part = mixed[start_ : start_ + piece]
+            of_kind = {
+                field: tuple(one for one in part if isinstance(one, kind))
+                for field, kind in (("documents", Document), ("next_tokens", NextToken), ("texts", ScoredText))
+            }
+            yield Inputs(**of_kind)
+
+    assert await analyzer.analyze_inputs(pieces(), metrics=ALL) == await analyzer.analyze(
+        documents(), prompts(), scored(), metrics=ALL
+    )
 
 
 async def test_an_equal_request_is_answered_from_the_store(analyzer, store, metrics):
@@ -254,6 +288,17 @@ async def test_too_many_records_in_one_stream_are_refused(store, connect):
     try:
         with pytest.raises(LimitExceeded, match="30 records"):
             await AnalyzerClient(connect(server.address)).analyze_predictions(prompts())
+    finally:
+        await server.stop(grace=0.0)
+
+
+@pytest.mark.parametrize(("limits", "unit"), [(Limits(records=30), "30 records"), (Limits(documents=9), "9 documents")])
+async def test_both_limits_hold_where_documents_and_records_share_a_stream(store, connect, limits: Limits, unit: str):
+    server = await start(store, limits=limits)
+    try:
+        with pytest.raises(LimitExceeded, match=unit):
+            await AnalyzerClient(connect(server.address)).analyze(documents(), prompts())
+        assert not list(store.list(ArtifactKind.REPORT))
     finally:
         await server.stop(grace=0.0)
 

@@ -405,6 +405,11 @@ WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
         lambda a: a.analyze_predictions(documents(1)),
         r"next_tokens\[0\]: expected NextToken, got Document",
     ),
+    "documents as inputs": (
+        lambda a: a.analyze_inputs(documents(1)),
+        r"inputs\[0\]: expected Inputs, got Document",
+    ),
+    "a text as predictions": (lambda a: a.analyze([], "hello"), r"next_tokens: expected an iterable of NextToken"),
     "no comparison": (lambda a: a.compare(SOME), r"request: expected Compare, got str"),
     "words in a comparison": (lambda a: a.compare(Compare(baseline=SOME, candidate=REPORT)), r"baseline: expected"),
     "no request": (lambda a: a.analyze_corpus(SOME), r"request: expected AnalyzeCorpus, got str"),

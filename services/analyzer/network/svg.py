@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from ouroscope.layout import Place, force_layout
 from ouroscope.records.analysis import Concept, NetworkDrawing
-from services.analyzer.network.layout import Place, force_layout
 
 WIDTH, HEIGHT = 960, 720
 _MARGIN_X, _MARGIN_Y = 90, 48

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from ouroscope.errors import Cancelled, CorruptArtifact, InvalidRequest
 from ouroscope.records.documents import Document, View
-from services.analyzer import analysis
 from services.analyzer.analysis import analyze
 from services.analyzer.fingerprint import from_bytes, to_bytes
 from services.analyzer.keys import pair_keys, word_keys
+from services.analyzer.sample import Accumulator
 
 from .corpora import document, prose
 
@@ -140,7 +140,7 @@ def test_no_text_gives_a_number_that_is_not_finite(texts):
 
 
 def test_memory_of_symbols_between_words_is_not_kept():
-    accumulator = analysis.Accumulator()
+    accumulator = Accumulator()
     accumulator.fold(document("a " + "!" * 1_000_000 + " b", 1))
     assert accumulator.finalise().texts == ("a b",)
 

@@ -19,18 +19,25 @@ from ouroscope.records.documents import Document
 from ouroscope.store import ArtifactStore
 from services.analyzer import baselines, reports
 from services.analyzer.analysis import analyze
+from services.analyzer.answers import Answer
 from services.analyzer.catalogue import METRICS
 from services.analyzer.comparison import compare
 from services.analyzer.side import Side, side_of
 from services.analyzer.spread import FEWEST_SOURCES, HumanSpread, RungSpread, Spread
 from tests.unit.analyzer.corpora import prose
 
+ANSWERS = (
+    Answer(key="0000000000000001", entropy=2.5, top1=0.25, prompt_id="wiki/1"),
+    Answer(key="0000000000000002", entropy=0.1, top1=0.9),
+)
+
 
 @cache
 def side(seed: int = 0) -> Side:
-    texts = prose(240, 50, seed)
-    documents = [Document(id=str(n), text=text) for n, text in enumerate(texts)]
-    return side_of(*analyze(documents, metrics=["types", "cooccurrence_nodes"], drawn_concepts=3))
+    texts = prose(240, 45, seed)
+    documents = [Document(id=str(n), text=f"{text} may a quokka smile again") for n, text in enumerate(texts)]
+    report, prints = analyze(documents, metrics=["types", "cooccurrence_nodes"], drawn_concepts=3, repeated_texts=3)
+    return side_of(report, prints, ANSWERS)
 
 
 @pytest.fixture
@@ -50,11 +57,12 @@ def test_what_is_read_is_what_was_published(store: ArtifactStore) -> None:
     assert replace(found.report, report=None) == side().report
     assert found.report.report == ref
     assert found.budgets == side().budgets == {10_000}
+    assert found.answers == ANSWERS
     there, here = found.fingerprints[10_000], side().fingerprints[10_000]
     for name in ("types_V", "counts_VK"):
         assert np.array_equal(getattr(there, name), getattr(here, name))
     assert there.networks.keys() == here.networks.keys() == {"cooccurrence"}
-    for name in ("nodes_n", "node_mask_n", "edges_E", "edge_mask_E", "central_C"):
+    for name in ("nodes_n", "node_mask_n", "edges_E", "edge_mask_E", "central_C", "strength_n"):
         assert np.array_equal(
             getattr(there.networks["cooccurrence"], name), getattr(here.networks["cooccurrence"], name)
         )
@@ -70,6 +78,27 @@ def test_reports_of_other_vocabularies_have_other_names(store: ArtifactStore) ->
     moved = {budget: replace(one, types_V=one.types_V ^ 1) for budget, one in side().fingerprints.items()}
     other = reports.publish(store, replace(side(), fingerprints=moved))
     assert other.report.report != published(store)
+
+
+def test_reports_with_other_answers_have_other_names(store: ArtifactStore) -> None:
+    known = {reports.publish(store, replace(side(), answers=ANSWERS[:count])).report.report for count in range(3)}
+    assert len(known) == 3
+
+
+def test_a_report_without_prompts_has_no_file_of_answers(store: ArtifactStore) -> None:
+    ref = reports.publish(store, replace(side(), answers=())).report.report
+    assert ref is not None
+    assert reports.ANSWERS_FILE not in store.manifest(ref).files
+    assert reports.read(store, ref).answers == ()
+
+
+@pytest.mark.parametrize("content", [b"{", b"5", b"[5]", b'[{"speed": 1}]'])
+def test_answers_in_a_form_that_is_not_known_say_what_to_do(store: ArtifactStore, content: bytes) -> None:
+    plain = published(store)
+    files = {name: store.read(plain, name) for name in (reports.REPORT_FILE, reports.FINGERPRINTS_FILE)}
+    ref = store.publish(ArtifactKind.REPORT, "0" * 64, {**files, reports.ANSWERS_FILE: content})
+    with pytest.raises(CorruptArtifact, match="measure the predictions again"):
+        reports.read(store, ref)
 
 
 def test_a_damaged_report_is_not_believed(store: ArtifactStore, tmp_path: Path) -> None:
@@ -98,6 +127,12 @@ def test_a_baseline_keeps_the_numbers_and_no_word(store: ArtifactStore) -> None:
     found = reports.read(store, frozen.baseline)
     assert side().report.drawing is not None
     assert found.report.drawing is None
+    assert side().report.repeated_texts
+    assert found.report.repeated_texts == ()
+    assert [one.prompt_id for one in found.answers] == ["", ""]
+    assert [one.entropy for one in found.answers] == [one.entropy for one in ANSWERS]
+    kept = b"".join(store.read(frozen.baseline, name) for name in store.manifest(frozen.baseline).files)
+    assert not [word for word in (b"wiki", b"quokka") if word in kept]
     assert found.report.rungs == side().report.rungs
     assert (frozen.documents, frozen.tokens, frozen.clusters) == (240, 12_000, 240)
 
@@ -199,6 +234,8 @@ def test_a_baseline_of_version_1_is_listed_and_read(old_store: ArtifactStore) ->
     assert {value.definition for value in side.report.metrics} == {1}
     assert (side.report.parser, side.report.encoder) == ("", "")
     assert set(side.fingerprints[10_000].networks) == {"cooccurrence"}
+    assert side.fingerprints[10_000].networks["cooccurrence"].strength_n is None
+    assert side.answers == ()
 
 
 def test_the_text_that_version_1_measured_is_today_as_it_was(old_store: ArtifactStore) -> None:

@@ -187,6 +187,24 @@ def test_a_history_turns_a_warning_into_collapse() -> None:
     assert (lasting.verdict, lasting.reason) == (Verdict.COLLAPSE, VerdictReason.PERSISTENT)
 
 
+def test_a_numbered_candidate_hears_where_its_sequence_left_the_human_band() -> None:
+    beyond = FamilyEffect(family=Family.MODEL, effect=2, lower=1.5, upper=2.5, p_value=0.001, metrics=("gini_top100",))
+    history = [PastEffects(generation=1, families=()), PastEffects(generation=4, families=(beyond,))]
+    calm, far = model(0.3), model(0.9)
+    assert compare(calm, calm, spread=TABLE, policy=POLICY, history=history, generation=5).first_beyond == 4
+    assert compare(calm, far, spread=TABLE, policy=POLICY, history=history[:1], generation=5).first_beyond == 5
+    assert compare(calm, calm, spread=TABLE, policy=POLICY, history=history[:1], generation=5).first_beyond is None
+    assert compare(calm, far, spread=TABLE, policy=POLICY, history=history).first_beyond is None
+
+
+@pytest.mark.parametrize("generation", [0, 1, 2])
+def test_a_history_that_holds_the_candidate_or_what_came_after_it_is_refused(generation: int) -> None:
+    history = [PastEffects(generation=n, families=()) for n in (1, 2)]
+    with pytest.raises(InvalidRequest, match=f"before the candidate, generation {generation}, and holds 2") as refused:
+        compare(model(0.3), model(0.3), spread=TABLE, policy=POLICY, history=history, generation=generation)
+    assert refused.value.problems[0].field == "history"
+
+
 def test_generations_out_of_order_are_refused() -> None:
     past = [PastEffects(generation=n, families=()) for n in (2, 1)]
     with pytest.raises(InvalidRequest, match="history"):

@@ -236,10 +236,22 @@ def test_a_fingerprint_is_read_as_it_was_written() -> None:
     assert read[1].parts_of_speech_PK is None
 
 
+def test_the_strengths_of_a_network_are_read_as_they_were_written() -> None:
+    full = replace(network({1: 3, 2: 5}), strength_n=np.array([4, 6], dtype=np.int32))
+    (read,) = from_bytes(to_bytes([words({1: EVERYWHERE}, {"cooccurrence": full})]))
+    strengths = read.networks["cooccurrence"].strength_n
+    assert strengths is not None
+    assert strengths.tolist() == [4, 6]
+
+
 def test_a_fingerprint_of_version_1_is_read_with_its_one_network() -> None:
     full = network({1: 3, 2: 5}, {7: 1}, edges_to=9, central=[2, 1])
     one = words({1: EVERYWHERE}, {"cooccurrence": full})
-    arrays = {f"10000/{part}": np.atleast_1d(getattr(full, part)) for part in full.__dataclass_fields__}
+    arrays = {
+        f"10000/{part}": np.atleast_1d(getattr(full, part))
+        for part in full.__dataclass_fields__
+        if part != "strength_n"
+    }
     arrays |= {"10000/types_V": one.types_V, "10000/counts_VK": one.counts_VK}
     (read,) = from_bytes(save(arrays))
     assert same(read, one)

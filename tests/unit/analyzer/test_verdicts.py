@@ -22,7 +22,7 @@ from ouroscope.records.analysis import (
 from services.analyzer.effects import adjust, by_evidence, family_effect, metric_effect, p_value
 from services.analyzer.hindrances import Hindrance
 from services.analyzer.jackknife import GROUPS
-from services.analyzer.verdicts import judge, lasts
+from services.analyzer.verdicts import first_beyond, judge
 
 POLICY = Policy(margin=1.0, far_bound=4.0, persistence=3)
 LACKING = Hindrance(reason=VerdictReason.TOO_FEW_TOKENS, sentence="Too little text.")
@@ -59,6 +59,7 @@ def test_an_effect_wholly_above_the_margin_is_a_warning() -> None:
 
 def test_an_interval_on_both_sides_of_the_margin_tells_nothing() -> None:
     judged = judge([family(1.0, half=0.5)], [], [], POLICY)
+    assert "which lies on both sides of the margin of 1;" in judged.sentence
     assert (judged.verdict, judged.reason) == (Verdict.INSUFFICIENT_DATA, VerdictReason.TOO_WIDE)
 
 
@@ -94,9 +95,40 @@ def test_the_effect_need_not_grow_to_last() -> None:
     assert (judged.verdict, judged.reason) == (Verdict.COLLAPSE, VerdictReason.PERSISTENT)
 
 
-def test_a_missing_generation_breaks_a_sequence() -> None:
-    history = [PastEffects(generation=n, families=(family(1.5),)) for n in (2, 4)]
-    assert not lasts(Family.TEXT, history, POLICY)
+def test_a_pipeline_may_number_its_generations_as_it_likes_as_long_as_they_rise() -> None:
+    history = [PastEffects(generation=n, families=(family(1.5),)) for n in (1000, 2000)]
+    assert judge([family(1.5)], [], history, POLICY, generation=3000).reason is VerdictReason.PERSISTENT
+
+
+def test_a_generation_in_which_the_family_could_not_vote_breaks_a_row() -> None:
+    history = [past(1.5, 1.5)[0], PastEffects(generation=1, families=()), *past(1.5, first=2)]
+    assert judge([family(1.5)], [], history, POLICY, generation=3).verdict is Verdict.WARNING
+
+
+@given(effects=st.lists(st.floats(0, 3.9), max_size=8))
+def test_no_verdict_is_latched_after_collapse_a_generation_within_the_margin_is_stable(effects: list[float]) -> None:
+    history = past(*effects, 1.5, 1.5)
+    number = len(history)
+    collapsed = judge([family(1.5)], [], history, POLICY, number)
+    assert (collapsed.verdict, collapsed.reason) == (Verdict.COLLAPSE, VerdictReason.PERSISTENT)
+    history = [*history, *past(1.5, first=number)]
+    assert judge([family(0.2)], [], history, POLICY, number + 1).verdict is Verdict.STABLE
+    # Nor is the alarm forgotten: what is beyond the margin again begins to count anew.
+    history = [*history, *past(0.2, first=number + 1)]
+    assert judge([family(1.5)], [], history, POLICY, number + 2).verdict is Verdict.WARNING
+
+
+@given(effects=st.lists(st.floats(-1, 3), max_size=6), candidate=st.floats(-1, 3))
+def test_the_first_generation_beyond_the_margin_is_the_first_that_alone_would_be_a_warning(
+    effects: list[float], candidate: float
+) -> None:
+    sequence = [*effects, candidate]
+    warned = [
+        n for n, effect in enumerate(sequence) if judge([family(effect)], [], [], POLICY).verdict is Verdict.WARNING
+    ]
+    found = first_beyond([family(candidate)], past(*effects), POLICY, len(effects))
+    assert found == (warned[0] if warned else None)
+    assert first_beyond([family(candidate)], past(*effects), POLICY, None) is None
 
 
 def test_one_family_does_not_carry_on_the_sequence_of_another() -> None:
@@ -108,7 +140,9 @@ def test_a_persistence_of_one_needs_no_history() -> None:
 
 
 def test_holm_can_withhold_what_one_interval_says() -> None:
-    assert judge([family(1.5, p=0.06)], [], [], POLICY).reason is VerdictReason.TOO_WIDE
+    judged = judge([family(1.5, p=0.06)], [], [], POLICY)
+    assert judged.reason is VerdictReason.TOO_WIDE
+    assert "beyond the margin of 1, but not surely so among several families (p 0.06)" in judged.sentence
 
 
 def test_what_cannot_vote_forbids_stability_but_not_an_alarm() -> None:

@@ -10,10 +10,14 @@ from rich.console import Console
 
 from ouroscope.records.analysis import (
     Comparison,
+    ConceptMove,
+    Explanation,
     Family,
     FamilyEffect,
     MetricEffect,
     MetricValue,
+    PromptMove,
+    RepeatedText,
     Report,
     Rung,
     Verdict,
@@ -59,11 +63,11 @@ STABLE = Comparison(
 ALIKE = [side("types", "cooccurrence_nodes")] * 2
 
 
-def shown(monkeypatch: pytest.MonkeyPatch, comparison: Comparison, width: int = 80) -> list[str]:
+def shown(monkeypatch: pytest.MonkeyPatch, comparison: Comparison, width: int = 80, explained: int = 0) -> list[str]:
     stream = io.StringIO()
     for name in ("answers", "notes"):
         monkeypatch.setattr(comparison_table, name, Console(file=stream, width=width, highlight=False))
-    show_comparison(comparison, ALIKE)
+    show_comparison(comparison, ALIKE, explained)
     return stream.getvalue().splitlines()
 
 
@@ -135,3 +139,43 @@ def test_json_has_the_sides_the_guard_and_who_votes() -> None:
     assert told["candidate"] == {"documents": 800, "tokens": 24_679, "clusters": 1}
     assert told["expected_novel_token_share"] == 0.094
     assert [id for id, one in told["metrics"].items() if one["votes"]] == ["cooccurrence_nodes", "types"]
+    assert told["explanation"] is None
+
+
+EXPLAINED = replace(
+    STABLE,
+    verdict=Verdict.WARNING,
+    explanation=Explanation(
+        concepts=(ConceptMove(label="market", baseline_share=0.001, candidate_share=0.14),),
+        repeated_texts=tuple(
+            RepeatedText(text=f"[red]it rose again {n}[/]\x1b[2J", documents=9, clusters=8) for n in range(4)
+        ),
+        prompts=(
+            PromptMove(
+                prompt_id="wiki/7", baseline_entropy=2.0, candidate_entropy=0.5, baseline_top1=0.3, candidate_top1=0.9
+            ),
+        ),
+    ),
+)
+
+
+def test_what_moved_is_shown_as_often_as_asked_and_strangers_write_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "\n".join(shown(monkeypatch, EXPLAINED, width=300, explained=4))
+    assert "market  (14 % of its strength, before 0.1 %)" in said
+    assert said.count("[red]it rose again") == 4
+    assert "\x1b" not in said
+    assert "wiki/7  (entropy 0.50 nats, before 2.00; first choice 90%, before 30%)" in said
+    once = "\n".join(shown(monkeypatch, EXPLAINED, width=300, explained=1))
+    assert once.count("it rose again") == 1
+
+
+def test_of_what_is_stable_nothing_looks_like_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    calm = replace(EXPLAINED, verdict=Verdict.STABLE)
+    assert "market" not in " ".join(shown(monkeypatch, calm, width=300, explained=4))
+
+
+def test_json_has_the_explanation_whole_and_as_it_is() -> None:
+    told = as_json(EXPLAINED, ALIKE[0].report, ALIKE[1].report)["explanation"]
+    assert told["concepts"] == [{"label": "market", "baseline_share": 0.001, "candidate_share": 0.14}]
+    assert told["repeated_texts"][3] == {"text": "[red]it rose again 3[/]\x1b[2J", "documents": 9, "clusters": 8}
+    assert told["prompts"][0]["prompt_id"] == "wiki/7"
