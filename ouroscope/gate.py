@@ -25,10 +25,15 @@ def decide(comparison: Comparison, policy: GatePolicy, report: ArtifactRef | Non
     )
 
 
+def reaches(verdict: Verdict, least: Verdict) -> bool:
+    """Return whether `verdict` is as grave as `least`; what cannot be judged reaches nothing."""
+    return verdict in GRAVITY and GRAVITY.index(verdict) >= GRAVITY.index(least)
+
+
 def _passes(verdict: Verdict, policy: GatePolicy) -> bool:
     if verdict is Verdict.INSUFFICIENT_DATA:
         return policy.allow_insufficient_data
-    return GRAVITY.index(verdict) < GRAVITY.index(policy.refuse_from)
+    return not reaches(verdict, policy.refuse_from)
 
 
 def _hint(verdict: Verdict, passed: bool) -> str:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from ouroscope.records.analysis import Comparison, Family, FamilyEffect, MetricEffect, Report, VerdictReason
 from ouroscope_app import columns
+from ouroscope_app.family_table import what_moved
 from ouroscope_app.output import answers, counted, notes
 from ouroscope_app.report_table import INFOS
 from ouroscope_app.watch import STYLE
@@ -27,14 +28,16 @@ SPREAD = (
 ORDER = "* votes: a family is the mean of its voters. Strongest evidence of an effect beyond the margin first."
 
 
-def show_comparison(comparison: Comparison, sides: Sequence[Side]) -> None:
-    """Print a comparison of a baseline and a candidate."""
+def show_comparison(comparison: Comparison, sides: Sequence[Side], most: int = 0) -> None:
+    """Print a comparison of a baseline and a candidate, with up to `most` of each kind of what moved."""
     answers.print(f"[{STYLE[comparison.verdict]}]{comparison.verdict.value}[/]")
     answers.print(f"{escape(comparison.sentence)}\n")
     for line in basis(comparison, sides):
         answers.print(line)
     if any(effect.effect is not None for effect in comparison.metrics):
         _show_effects(comparison, sides)
+    for line in what_moved(comparison, most):
+        answers.print(escape(line))
 
 
 def basis(comparison: Comparison, sides: Sequence[Side]) -> Iterator[str]:

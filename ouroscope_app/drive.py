@@ -12,47 +12,55 @@ from ouroscope.client import CoordinatorClient
 from ouroscope.errors import OuroscopeError
 from ouroscope.records.analysis import Report
 from ouroscope.records.runs import Generation, Run, RunSpec
+from ouroscope.reports import read_report
 from ouroscope_app.embedded import coordinator_client, embedded_services
 from ouroscope_app.home import Home
-from ouroscope_app.live import announced, find_live
+from ouroscope_app.live import Live, announced, find_live
 from ouroscope_app.output import notes
 from ouroscope_app.watch import RunView
-from services.analyzer import reports
 
 
 @asynccontextmanager
-async def coordinator_of(home: Home, metrics_port: int = 0) -> AsyncIterator[tuple[CoordinatorClient, str]]:
-    """Connect to the coordinator at work on `home`; start all four services for the time being if there is none.
+async def coordinator_of(home: Home, metrics_port: int = 0) -> AsyncIterator[tuple[CoordinatorClient, Live]]:
+    """Connect to the coordinator at work on `home`, or to one that is started for the time being.
 
-    Yields the client and the URL of the metrics.
+    Yields the client and where the coordinator listens.
+    """
+    async with served(home, metrics_port) as live, coordinator_client(live.coordinator) as client:
+        yield client, live
+
+
+@asynccontextmanager
+async def served(home: Home, metrics_port: int = 0) -> AsyncIterator[Live]:
+    """Yield where the coordinator at work on `home` listens.
+
+    All four services are started for the time being if there is none.
     """
     live = find_live(home)
     if live:
-        async with coordinator_client(live.coordinator) as client:
-            yield client, live.metrics
+        yield live
         return
     async with embedded_services(home, {"metrics": metrics_port}) as addresses:
-        with announced(home, addresses.coordinator, addresses.metrics):
-            async with coordinator_client(addresses.coordinator) as client:
-                yield client, addresses.metrics
+        with announced(home, addresses.coordinator, addresses.metrics, addresses.page) as live:
+            yield live
 
 
 async def start_run(home: Home, spec: RunSpec, run_id: str, metrics_port: int) -> Run:
     """Start a run and show it until it ends."""
-    async with coordinator_of(home, metrics_port) as (client, metrics):
-        return await _follow(home, client, await client.create_run(spec, run_id or None), metrics)
+    async with coordinator_of(home, metrics_port) as (client, live):
+        return await _follow(home, client, await client.create_run(spec, run_id or None), live)
 
 
 async def resume_run(home: Home, run: Run, metrics_port: int) -> Run:
     """Go on with a run and show it until it ends."""
-    async with coordinator_of(home, metrics_port) as (client, metrics):
-        return await _follow(home, client, await client.resume_run(run.name), metrics)
+    async with coordinator_of(home, metrics_port) as (client, live):
+        return await _follow(home, client, await client.resume_run(run.name), live)
 
 
 async def watch_run(home: Home, run: Run) -> Run:
     """Show a run that another process drives until it ends."""
-    async with coordinator_of(home) as (client, metrics):
-        return await _follow(home, client, run, metrics)
+    async with coordinator_of(home) as (client, live):
+        return await _follow(home, client, run, live)
 
 
 async def cancel_run(home: Home, run: Run) -> Run:
@@ -67,9 +75,10 @@ async def delete_run(home: Home, run: Run) -> None:
         await client.delete_run(run.name)
 
 
-async def _follow(home: Home, client: CoordinatorClient, run: Run, metrics: str) -> Run:
+async def _follow(home: Home, client: CoordinatorClient, run: Run, live: Live) -> Run:
     name = run.name.removeprefix("runs/")
-    notes.print(f"run [bold]{name}[/]  metrics {metrics}  data {escape(str(home.path))}", soft_wrap=True)
+    notes.print(f"run [bold]{name}[/]  metrics {live.metrics}  data {escape(str(home.path))}", soft_wrap=True)
+    notes.print(f"page [bold]{live.page}{run.name}[/] (open it in a browser)", soft_wrap=True)
     try:
         with RunView(notes, lambda generation: _report(home, generation)) as view:
             await view.follow(client.watch_run(run.name))
@@ -81,6 +90,6 @@ async def _follow(home: Home, client: CoordinatorClient, run: Run, metrics: str)
 
 def _report(home: Home, generation: Generation) -> Report | None:
     try:
-        return reports.read(home.store(), generation.report).report if generation.report else None
+        return read_report(home.store(), generation.report) if generation.report else None
     except OuroscopeError:
         return None

@@ -17,6 +17,7 @@ from ouroscope_app.home import Home
 from services.analyzer import service as analyzer
 from services.analyzer.tools import open_tools
 from services.coordinator import service as coordinator
+from services.coordinator.collector import GRACE
 from services.generator import service as generator
 from services.trainer import service as trainer
 
@@ -33,18 +34,21 @@ class Addresses:
     coordinator: str
     metrics: str
     """URL of the Prometheus endpoint."""
+    page: str
+    """URL of the page to look at."""
 
 
 @asynccontextmanager
 async def embedded_services(
-    home: Home, ports: dict[str, int] | None = None, *, recover: bool = False
+    home: Home, ports: dict[str, int] | None = None, *, recover: bool = False, metrics_grace: float = GRACE
 ) -> AsyncIterator[Addresses]:
     """Start the four services and stop them in the opposite order.
 
     Args:
         home: Where their data lies.
-        ports: By service, and `metrics`; 0 or nothing takes a free one.
+        ports: By service, `metrics` and `page`; 0 or nothing takes a free one.
         recover: Whether runs that were interrupted go on by themselves.
+        metrics_grace: Seconds that the series of an ended run stay.
     """
     ports = ports or {}
     store = home.store()
@@ -65,7 +69,9 @@ async def embedded_services(
             store,
             f"{LOOPBACK}:{ports.get('coordinator', 0)}",
             metrics_address=f"{LOOPBACK}:{ports.get('metrics', 0)}",
+            page_address=f"{LOOPBACK}:{ports.get('page', 0)}",
             recover=recover,
+            metrics_grace=metrics_grace,
             generator=workers["generator"],
             trainer=workers["trainer"],
             analyzer=workers["analyzer"],
@@ -75,6 +81,7 @@ async def embedded_services(
             **workers,
             coordinator=f"{LOOPBACK}:{driver.port}",
             metrics=f"http://{LOOPBACK}:{driver.metrics_port}/metrics",
+            page=driver.page_url,
         )
 
 

@@ -8,10 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ouroscope.errors import PreconditionFailed
+from ouroscope.records.artifacts import ArtifactKind
 from ouroscope.store import ArtifactStore
 
 VARIABLE = "OUROSCOPE_HOME"
 DEFAULT = "ouroscope-data"
+_KINDS = tuple(f"{kind.value.lower()}/" for kind in ArtifactKind)
+
+
+def is_reference(name: str) -> bool:
+    """Return whether a person means what lies in the store, such as corpus/DIGEST; a file of that name comes first."""
+    return name.startswith(_KINDS) and not Path(name).exists()
 
 
 @dataclass(frozen=True, slots=True)

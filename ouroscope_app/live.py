@@ -17,19 +17,24 @@ class Live:
 
     pid: int
     coordinator: str
+    """`host:port`."""
     metrics: str
+    """URL."""
+    page: str
+    """URL of the page to look at."""
 
 
 @contextmanager
-def announced(home: Home, coordinator: str, metrics: str) -> Iterator[None]:
-    """Keep the file while the block runs."""
+def announced(home: Home, coordinator: str, metrics: str, page: str) -> Iterator[Live]:
+    """Keep the file while the block runs; yields what it says."""
+    live = Live(os.getpid(), coordinator, metrics, page)
     path = home.path / "state" / "live.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(asdict(Live(os.getpid(), coordinator, metrics))))
+    draft.write_text(json.dumps(asdict(live)))
     draft.replace(path)
     try:
-        yield
+        yield live
     finally:
         path.unlink(missing_ok=True)
 

@@ -12,7 +12,7 @@ import typer
 import ouroscope
 from ouroscope.telemetry.logs import configure_logs
 from ouroscope.telemetry.tracing import start_tracing
-from ouroscope_app.commands import analyze, baselines, compare, corpus, gate, models, report, run, runs, serve
+from ouroscope_app.commands import analyze, baselines, compare, corpus, gate, models, monitors, report, run, runs, serve
 from ouroscope_app.output import command
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command("gate")(gate.gate)
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.add_typer(runs.app, name="runs")
+app.add_typer(monitors.app, name="monitors")
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(baselines.app, name="baselines")
 app.add_typer(models.app, name="models")

@@ -14,16 +14,16 @@ from ouroscope.errors import InvalidRequest, PreconditionFailed
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document, View
 from ouroscope.records.progress import Progress
-from ouroscope_app.home import Home
+from ouroscope_app.expectations import NOTHING, Expectations
+from ouroscope_app.home import Home, is_reference
 from ouroscope_app.kept import find
 from ouroscope_app.output import progress
 from services.analyzer import baselines, reports
-from services.analyzer.analysis import analyze
+from services.analyzer.analysis import Options, analyze_side
 from services.analyzer.parsing.sources import SHIPPED
-from services.analyzer.side import Side, side_of
+from services.analyzer.side import Side
 from services.analyzer.tools import Tools, open_tools
-
-STORED = {f"{kind.value.lower()}/" for kind in ArtifactKind}
+from services.analyzer.watch import Watch
 
 
 def tools_of(parser: str, encoder: str, processes: int) -> Tools:
@@ -42,21 +42,37 @@ def tools_of(parser: str, encoder: str, processes: int) -> Tools:
         raise InvalidRequest(error.message) from error
 
 
-def side_named(home: Home, name: str, text_field: str, view: View, tools: Tools) -> Side:
+DRAWN_CONCEPTS, REPEATED_TEXTS = 40, 20
+"""What an explanation needs of a candidate: its central concepts, and what its texts repeat."""
+
+
+def side_named(
+    home: Home,
+    name: str,
+    text_field: str,
+    view: View,
+    tools: Tools,
+    expected: Expectations = NOTHING,
+    *,
+    explained: bool = False,
+) -> Side:
     """Return the report on what `name` names: a file, `-`, a stored corpus, a report, or a baseline.
+
+    What the model of a text is `expected` to say is measured with it, and what has to be known of a candidate that is
+    to be `explained`; a report and a baseline are finished.
 
     Raises:
         NotFound: there is no such thing.
         InvalidRequest: it holds no documents.
     """
-    if not Path(name).exists():
-        if name.startswith(f"{baselines.SPACE}/"):
-            return reports.read(home.store(), find(home.store(), name).baseline)
-        if any(name.startswith(kind) for kind in STORED):
-            reference = ArtifactRef.parse(name)
-            if reference.kind is not ArtifactKind.CORPUS:
-                return reports.read(home.store(), reference)
-    return measure(documents_of(home, [name], text_field), (), view, name, tools)
+    if name.startswith(f"{baselines.SPACE}/") and not Path(name).exists():
+        return reports.read(home.store(), find(home.store(), name).baseline)
+    if is_reference(name):
+        reference = ArtifactRef.parse(name)
+        if reference.kind is not ArtifactKind.CORPUS:
+            return reports.read(home.store(), reference)
+    documents = documents_of(home, [name], text_field)
+    return measure(documents, (), view, name, tools, expected, explained=explained)
 
 
 def documents_of(home: Home, names: Sequence[str], text_field: str) -> Iterator[Document]:
@@ -65,12 +81,21 @@ def documents_of(home: Home, names: Sequence[str], text_field: str) -> Iterator[
 
 
 def _documents(home: Home, name: str, text_field: str) -> Iterator[Document]:
-    if name.startswith("corpus/") and not Path(name).exists():
+    if is_reference(name):
         return read_corpus(home.store(), ArtifactRef.parse(name))
     return read_documents(name, text_field=text_field)
 
 
-def measure(documents: Iterator[Document], metrics: Sequence[str], view: View, label: str, tools: Tools) -> Side:
+def measure(
+    documents: Iterator[Document],
+    metrics: Sequence[str],
+    view: View,
+    label: str,
+    tools: Tools,
+    expected: Expectations = NOTHING,
+    *,
+    explained: bool = False,
+) -> Side:
     """Measure documents in this process, with progress on stderr."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with progress(*columns, transient=True) as bar:
@@ -80,5 +105,11 @@ def measure(documents: Iterator[Document], metrics: Sequence[str], view: View, l
             total = f" of {now.total:,}" if now.total else ""
             bar.update(task, description=f"{label}: {now.stage}, {now.done:,}{total} {now.unit}")
 
-        report, prints = analyze(documents, view=view, metrics=metrics, tools=tools, on_progress=show)
-    return side_of(report, prints)
+        options = Options(
+            view=view,
+            metrics=tuple(metrics),
+            drawn_concepts=DRAWN_CONCEPTS if explained else 0,
+            repeated_texts=REPEATED_TEXTS if explained else 0,
+        )
+        watch = Watch(on_progress=show)
+        return analyze_side(documents, expected.next_tokens, expected.texts, options=options, tools=tools, watch=watch)

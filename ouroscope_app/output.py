@@ -31,7 +31,7 @@ notes = _console(sys.stderr, stderr=True)
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-USAGE, FAULT, INTERRUPTED = 2, 1, 130
+USAGE, FAULT, REFUSED, INTERRUPTED = 2, 1, 3, 130
 _USAGE_ERRORS = (InvalidRequest, NotFound, AlreadyExists)
 
 

@@ -12,8 +12,9 @@ from ouroscope.canonical import from_plain
 from ouroscope.embedded import experiment_path
 from ouroscope.errors import InvalidRequest, NotFound
 from ouroscope.records.runs import RunSpec
+from ouroscope_app.mappings import read_mapping
 
-MAX_BYTES = 1_000_000
+EXAMPLE = "`name: my-run`, see experiments/quickstart.yaml"
 
 
 def load_spec(source: str, overrides: Sequence[str] = ()) -> RunSpec:
@@ -23,7 +24,7 @@ def load_spec(source: str, overrides: Sequence[str] = ()) -> RunSpec:
         NotFound: there is no such file and no such experiment.
         InvalidRequest: the file is not YAML, or the specification is wrong; all problems are told.
     """
-    plain = _read_yaml(_find(source))
+    plain = read_mapping(_find(source), "a specification", EXAMPLE)
     for override in overrides:
         _apply(plain, override)
     return from_plain(RunSpec, plain)
@@ -37,23 +38,6 @@ def _find(source: str) -> Path:
     if shipped is None:
         raise NotFound(f"there is no specification {source}; give a YAML file, or `quickstart`")
     return shipped
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    raw = path.read_bytes()
-    if len(raw) > MAX_BYTES:
-        raise InvalidRequest(f"{path} is {len(raw):,} bytes; a specification has at most {MAX_BYTES:,}")
-    try:
-        plain = yaml.safe_load(raw.decode())
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{path} is not UTF-8 text (byte {error.start})") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise InvalidRequest(f"{path}{line}: {getattr(error, 'problem', None) or 'not YAML'}") from error
-    if not isinstance(plain, dict):
-        raise InvalidRequest(f"{path} must hold a mapping such as `name: my-run`, see experiments/quickstart.yaml")
-    return plain
 
 
 def _apply(plain: dict[str, Any], override: str) -> None:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ouroscope.records.analysis import Comparison, Report, Verdict
 from ouroscope.records.runs import Generation, RunEvent
+from services.coordinator.report.words import describe, format_seconds
 
 SHOWN = (
     ("heldout_perplexity", "held-out perplexity", ",.1f"),
@@ -31,18 +32,6 @@ STYLE = {
 }
 
 ReadReport = Callable[[Generation], Report | None]
-
-
-def format_seconds(seconds: float | None) -> str:
-    """Write a time left for people.
-
-    >>> format_seconds(None), format_seconds(42), format_seconds(190)
-    ('estimating', '42 s left', '3 min 10 s left')
-    """
-    if seconds is None:
-        return "estimating"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s left" if minutes else f"{rest} s left"
 
 
 class RunView:
@@ -129,14 +118,6 @@ class RunView:
         verdict = Text(comparison.verdict.value, STYLE[comparison.verdict]) if comparison else Text("")
         cells = [value for _, value in _cells(report)]
         return [arm, str(generation.number), *cells, f"{effect:+.2f}" if effect is not None else "", verdict]
-
-
-def describe(event: RunEvent) -> str:
-    """Say in a few words what is being done."""
-    if event.stage is None:
-        return event.message or event.state.value.lower()
-    where = f"{event.arm} {event.generation}" if event.arm is not None else ""
-    return f"{where} {event.stage.replace('_', '-')}".strip()
 
 
 def arm_of(generation: Generation) -> str:

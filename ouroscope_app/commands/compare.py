@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from ouroscope.canonical import to_plain
 from ouroscope.records.analysis import Comparison, FamilyEffect, MetricEffect, Report
 from ouroscope.records.documents import View
 from ouroscope_app.commands.analyze import ENCODER_HELP, LINES_HELP, PARSER_HELP, PROCESSES_HELP
@@ -28,6 +29,9 @@ def compare(
     parser: str = typer.Option("en_ouro_sm", help=PARSER_HELP),
     encoder: str = typer.Option("none", help=ENCODER_HELP),
     processes: int = typer.Option(1, min=1, help=PROCESSES_HELP),
+    explain: int = typer.Option(
+        3, min=0, max=50, help="Most concepts and repeated texts that moved to show; 0 shows none."
+    ),
     json_: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> None:
     """Say how far a text has moved from a baseline: STABLE, WARNING, COLLAPSE or INSUFFICIENT_DATA, and why.
@@ -45,16 +49,17 @@ def compare(
     home = Home.find(os.environ)
     view = View.CONTINUATION if continuation else View.WHOLE
     with closing(tools_of(parser, encoder, processes)) as tools:
-        sides = [side_named(home, name, text_field, view, tools) for name in (baseline, candidate)]
-    comparison = judge(sides[0], sides[1], spread=shipped_spread(), policy=Policy())
+        ours = side_named(home, baseline, text_field, view, tools)
+        theirs = side_named(home, candidate, text_field, view, tools, explained=explain > 0)
+    comparison = judge(ours, theirs, spread=shipped_spread(), policy=Policy(), explain=explain)
     if json_:
-        print_json(as_json(comparison, sides[0].report, sides[1].report))
+        print_json(as_json(comparison, ours.report, theirs.report))
     else:
-        show_comparison(comparison, sides)
+        show_comparison(comparison, (ours, theirs), explain)
 
 
 def as_json(comparison: Comparison, baseline: Report, candidate: Report) -> dict[str, Any]:
-    """Return what `--json` prints: the verdict, both sides, every effect."""
+    """Return what `--json` prints: the verdict, both sides, every effect, what moved most."""
     voters = {id for family in comparison.families for id in family.metrics}
     return {
         "verdict": comparison.verdict.value,
@@ -67,6 +72,7 @@ def as_json(comparison: Comparison, baseline: Report, candidate: Report) -> dict
         "expected_novel_token_share": comparison.expected_novel_token_share,
         "families": {family.family.value.lower(): _family_json(family) for family in comparison.families},
         "metrics": {effect.id: _effect_json(effect, effect.id in voters) for effect in comparison.metrics},
+        "explanation": to_plain(comparison.explanation),
     }
 
 

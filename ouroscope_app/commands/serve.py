@@ -27,7 +27,7 @@ class Service(StrEnum):
 
 FIRST_PORT = 50051
 PORTS = {"generator": FIRST_PORT, "trainer": FIRST_PORT + 1, "analyzer": FIRST_PORT + 2, "coordinator": FIRST_PORT + 3}
-METRICS_PORT = 9464
+WEB_PORTS = {"page": 9463, "metrics": 9464}
 
 
 @command
@@ -40,7 +40,8 @@ def serve(
     `OURO_GENERATOR_ADDRESS=0.0.0.0:50051 ouroscope serve generator`. The coordinator is told where the workers are:
     `OURO_COORDINATOR_GENERATOR=host:50051`, `OURO_COORDINATOR_TRAINER`, `OURO_COORDINATOR_ANALYZER`.
 
-    **`all`** listens on 127.0.0.1: generator 50051, trainer 50052, analyzer 50053, coordinator 50054, metrics 9464.
+    **`all`** listens on 127.0.0.1: generator 50051, trainer 50052, analyzer 50053, coordinator 50054, page 9463,
+    metrics 9464.
     """
     if service is Service.ALL:
         asyncio.run(_serve_all(Home.find(os.environ).prepare()))
@@ -66,8 +67,9 @@ async def _serve_all(home: Home) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with embedded_services(home, {**PORTS, "metrics": METRICS_PORT}, recover=True) as addresses:
-        with announced(home, addresses.coordinator, addresses.metrics):
+    async with embedded_services(home, {**PORTS, **WEB_PORTS}, recover=True) as addresses:
+        with announced(home, addresses.coordinator, addresses.metrics, addresses.page):
             notes.print(f"coordinator [bold]{addresses.coordinator}[/], metrics {addresses.metrics}, data {home.path}")
+            notes.print(f"page [bold]{addresses.page}[/] (open it in a browser)")
             await stop.wait()
             notes.print("draining")

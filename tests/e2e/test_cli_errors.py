@@ -202,7 +202,19 @@ def test_a_full_disk(ouroscope: Ouroscope, small_disk: Path) -> None:
 
 
 def test_help_of_every_command_answers_and_teaches(ouroscope: Ouroscope) -> None:
-    for command in ("run", "analyze", "compare", "report", "serve", "runs", "corpus", "baselines", "models"):
+    for command in (
+        "run",
+        "analyze",
+        "compare",
+        "gate",
+        "report",
+        "serve",
+        "runs",
+        "monitors",
+        "corpus",
+        "baselines",
+        "models",
+    ):
         done = ouroscope(command, "--help")
         assert done.returncode == 0
         assert len(done.stdout.splitlines()) > 5

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from ouroscope.errors import InvalidRequest, NotFound
+from ouroscope_app.mappings import MAX_BYTES
 from ouroscope_app.plan import amounts_of
-from ouroscope_app.specs import MAX_BYTES, load_spec
+from ouroscope_app.specs import load_spec
 
 MINIMAL = "name: mine\narms:\n  - {name: human, protocol: human}\n  - {name: replace, protocol: replace}\n"
 
