@@ -37,6 +37,21 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def check_reach(address: str, *, allow_public: bool, option: str) -> None:
+    """Refuse an address that other machines can reach, unless that is allowed. There is no authentication.
+
+    Raises:
+        InvalidRequest: `address` is not an address.
+        PreconditionFailed: it is public without `allow_public`.
+    """
+    if not (allow_public or is_loopback(split_address(address)[0])):
+        raise PreconditionFailed(
+            f"{address} can be reached by other machines and the service asks nobody who they are; "
+            f"choose 127.0.0.1 with {option}, or allow public addresses if the network is trusted",
+            address=address,
+        )
+
+
 def check_free(host: str, port: int, option: str) -> None:
     """Bind once and let go, so that the reason of a failure is known and told.
 

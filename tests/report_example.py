@@ -35,7 +35,7 @@ from ouroscope.records.analysis import (
 )
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.runs import ArmSpec, ArmVerdict, Generation, Run, RunSpec, RunState, StageTime
-from ouroscope_app.report.view import Point, RunView, Sample
+from services.coordinator.report.view import Point, RunView, Sample
 
 HOSTILE = "</p></article><script>document.title='owned'</script><img src=x onerror=alert(1)> & \"quoted\" 'text'"
 
@@ -260,7 +260,7 @@ def _samples(arms: tuple[str, ...], generations: int) -> list[Sample]:
 
 
 if __name__ == "__main__":
-    from ouroscope_app.report import render_report
+    from services.coordinator.report.page import render_report
 
     kinds = {"three": example_view, "one": one_seed, "unfinished": unfinished}
     Path(sys.argv[1]).write_text(render_report(kinds[sys.argv[2] if len(sys.argv) > 2 else "three"]()), "utf-8")

@@ -9,6 +9,7 @@ from ouroscope.client.analyzer import AnalyzerClient
 from ouroscope.client.coordinator import CoordinatorClient
 from ouroscope.client.generator import GeneratorClient
 from ouroscope.client.long_work import OnProgress, Patience
+from ouroscope.client.monitors import MonitorClient, SyncMonitors
 from ouroscope.client.sync import SyncAnalyzer
 from ouroscope.client.trainer import TrainerClient
 from ouroscope.rpc.channel import open_channel
@@ -17,9 +18,11 @@ __all__ = [
     "AnalyzerClient",
     "CoordinatorClient",
     "GeneratorClient",
+    "MonitorClient",
     "OnProgress",
     "Patience",
     "SyncAnalyzer",
+    "SyncMonitors",
     "TrainerClient",
     "open_channel",
 ]

@@ -2,62 +2,71 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Coroutine, Iterable, Sequence
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ouroscope.client.analyzer import AnalyzerClient
+from ouroscope.client.blocking import Blocking
 from ouroscope.client.long_work import OnProgress, Patience
 from ouroscope.records.analysis import AnalyzeCorpus, BaselineInfo, Compare, Comparison, MetricInfo, Report
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import Document, View
+from ouroscope.records.monitors import Inputs
 from ouroscope.records.predictions import NextToken, ScoredText
-from ouroscope.rpc.channel import open_channel
-
-T = TypeVar("T")
 
 
-class SyncAnalyzer:
+class SyncAnalyzer(Blocking[AnalyzerClient]):
     """`AnalyzerClient` whose methods block. Its event loop runs in a thread of its own; close it, or use `with`."""
 
     def __init__(self, address: str, patience: Patience | None = None) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="ouroscope-client", daemon=True)
-        self._thread.start()
-        # A channel belongs to the loop that it was made in.
-        self._channel, self._client = self._run(self._open(address, patience))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the channel and end the thread; closing twice is harmless."""
-        if self._loop.is_closed():
-            return
-        self._run(self._channel.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        super().__init__(AnalyzerClient, address, patience)
 
     def analyze(
         self,
         documents: Iterable[Document],
+        next_tokens: Iterable[NextToken] = (),
+        texts: Iterable[ScoredText] = (),
         *,
         view: View = View.WHOLE,
         metrics: Sequence[str] = (),
         drawn_concepts: int = 0,
+        repeated_texts: int = 0,
         fields: Sequence[str] = (),
     ) -> Report:
-        """Measure documents that the analyzer does not have; see `AnalyzerClient.analyze`."""
+        """Measure documents that the analyzer does not have, and what their model expects."""
         return self._run(
-            self._client.analyze(documents, view=view, metrics=metrics, drawn_concepts=drawn_concepts, fields=fields)
+            self._client.analyze(
+                documents,
+                next_tokens,
+                texts,
+                view=view,
+                metrics=metrics,
+                drawn_concepts=drawn_concepts,
+                repeated_texts=repeated_texts,
+                fields=fields,
+            )
+        )
+
+    def analyze_inputs(
+        self,
+        inputs: Iterable[Inputs],
+        *,
+        view: View = View.WHOLE,
+        metrics: Sequence[str] = (),
+        drawn_concepts: int = 0,
+        repeated_texts: int = 0,
+        fields: Sequence[str] = (),
+    ) -> Report:
+        """Measure documents and records that arrive mixed."""
+        return self._run(
+            self._client.analyze_inputs(
+                inputs,
+                view=view,
+                metrics=metrics,
+                drawn_concepts=drawn_concepts,
+                repeated_texts=repeated_texts,
+                fields=fields,
+            )
         )
 
     def analyze_predictions(
@@ -89,11 +98,7 @@ class SyncAnalyzer:
 
     def list_baselines(self) -> tuple[BaselineInfo, ...]:
         """Return all baselines in order of name."""
-
-        async def collect() -> tuple[BaselineInfo, ...]:
-            return tuple([baseline async for baseline in self._client.list_baselines()])
-
-        return self._run(collect())
+        return self._all(self._client.list_baselines())
 
     def delete_baseline(self, name: str) -> None:
         """Remove a baseline; its name becomes free."""
@@ -129,16 +134,3 @@ class SyncAnalyzer:
     def list_metrics(self) -> tuple[MetricInfo, ...]:
         """Return every metric that this analyzer can measure."""
         return self._run(self._client.list_metrics())
-
-    async def _open(self, address: str, patience: Patience | None) -> tuple[Any, AnalyzerClient]:
-        channel = open_channel(address)
-        return channel, AnalyzerClient(channel, patience)
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        running = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return running.result()
-        except BaseException:
-            # Ctrl-C reaches this thread only: the call in the other one must end too.
-            running.cancel()
-            raise

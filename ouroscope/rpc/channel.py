@@ -35,6 +35,14 @@ _IDEMPOTENT = {
         "GetGeneration",
         "ListGenerations",
     ),
+    # RecordGeneration and Gate can be made twice too, but gRPC does not keep what was streamed.
+    f"{_PACKAGE}.MonitorService": (
+        "CreateMonitor",
+        "GetMonitor",
+        "ListMonitors",
+        "GetMonitorGeneration",
+        "ListMonitorGenerations",
+    ),
 }
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import structlog
-from prometheus_client import CollectorRegistry, disable_created_metrics, make_wsgi_app
+from prometheus_client import CollectorRegistry, disable_created_metrics
+from prometheus_client.exposition import choose_encoder, gzip_accepted
 
 from ouroscope.addresses import bind_failure, join_address
+from ouroscope.telemetry.written import Source
 
 log = structlog.get_logger(__name__)
 
@@ -38,15 +41,23 @@ class MetricsEndpoint:
 
 
 def start_metrics_endpoint(
-    registry: CollectorRegistry, port: int, *, host: str = "127.0.0.1", option: str = "--metrics-port"
+    registry: CollectorRegistry,
+    port: int,
+    *,
+    host: str = "127.0.0.1",
+    option: str = "--metrics-port",
+    sources: Sequence[Source] = (),
 ) -> MetricsEndpoint:
-    """Show `registry` at `http://host:port/metrics`, in the text or the OpenMetrics format, as the scraper asks.
+    """Show `registry` and what `sources` write at `http://host:port/metrics`.
+
+    In the text or the OpenMetrics format, as the scraper asks.
 
     Args:
         registry: collected anew at every scrape, in a thread.
         port: 0 takes a free one.
         host: address to listen on; only this machine by default, since nobody is asked who they are.
         option: what sets the port, for the text of errors.
+        sources: what has its text at hand, beside the registry.
 
     Raises:
         PreconditionFailed: the port is in use or forbidden, or the host is not of this machine.
@@ -58,7 +69,7 @@ def start_metrics_endpoint(
         server: WSGIServer = kind((host, port), _Handler)
     except OSError as error:
         raise bind_failure(host, port, option, error) from error
-    server.set_app(_only_metrics(make_wsgi_app(registry)))
+    server.set_app(_only_metrics(_scrape(registry, sources)))
     return MetricsEndpoint(server, host)
 
 
@@ -77,6 +88,24 @@ class _Handler(WSGIRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Scrapes come every few seconds; they are not news."""
+
+
+def _scrape(registry: CollectorRegistry, sources: Sequence[Source]) -> Callable[..., Iterable[bytes]]:
+    def show(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return _plain(start_response, "405 Method Not Allowed", "only GET is answered here\n")
+        encode, kind = choose_encoder(environ.get("HTTP_ACCEPT", ""))
+        # The registry comes last, since OpenMetrics ends with a line that its encoder writes.
+        body = "".join(source.text() for source in sources).encode() + encode(registry)
+        headers = [("Content-Type", kind)]
+        if gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", "")):
+            # The fastest level: a scrape stays on the machine or in the cluster.
+            body = gzip.compress(body, compresslevel=1)
+            headers.append(("Content-Encoding", "gzip"))
+        start_response("200 OK", headers)
+        return [body]
+
+    return show
 
 
 def _only_metrics(show: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:

@@ -26,6 +26,7 @@ async def _start(settings: CoordinatorSettings) -> RunningCoordinator:
         trainer=settings.trainer,
         analyzer=settings.analyzer,
         metrics_address=settings.metrics_address,
+        page_address=settings.page_address,
         database=settings.database.reveal() if settings.database else None,
         executor=settings.executor,
         recover=settings.recover,

@@ -1,7 +1,7 @@
 """What Prometheus sees of runs: one collector, rendered from memory at scrape time. Never asks a database or a service.
 
 Live runs only, and for a grace time those that have ended, so that series of dead runs go stale by themselves. What is
-undefined has no sample and is counted. `generation` is a value, never a label. Names: names.md of the design.
+undefined has no sample. `generation` is a value, never a label. Names: names.md of the design.
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ouroscope.records.analysis import MetricInfo
 from ouroscope.records.runs import Run, RunState
-from services.coordinator.exposition import Exported, effect_families, run_families, value_families
+from services.coordinator.exposition import Exported, arm_families, effect_families, run_families, value_families
+from services.coordinator.metric_book import MetricBook
 from services.coordinator.rows import Kept
 
 GRACE = 300.0
@@ -50,32 +49,22 @@ class RunCollector(Collector):
 
     def __init__(
         self,
+        book: MetricBook,
         *,
         grace: float = GRACE,
         limit: int = LIMIT,
         clock: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
+        self._book = book
         self._grace = grace
         self._limit = limit
         self._clock = clock
         self._unix_time = unix_time
         self._lock = threading.Lock()
         self._runs: dict[str, Exported] = {}
-        self._units: dict[str, str] = {}
-        self._undefined: Counter[str] = Counter()
         self._suppressed: set[str] = set()
         self._stages: dict[str, _Durations] = {}
-
-    def know_metrics(self, infos: Iterable[MetricInfo]) -> None:
-        """Learn the units of metrics, which are part of their names here; before that, values are not shown."""
-        with self._lock:
-            self._units.update({info.id: info.unit for info in infos})
-
-    @property
-    def knows_metrics(self) -> bool:
-        """Return whether the units are known."""
-        return bool(self._units)
 
     def run_changed(self, run: Run) -> None:
         """Show a new state, or let the grace time of an ended run begin."""
@@ -84,7 +73,7 @@ class RunCollector(Collector):
             done = run.generations_done > shown.run.generations_done
             if done or (run.state is RunState.SUCCEEDED and shown.run.state is not RunState.SUCCEEDED):
                 shown.last_success = self._unix_time()
-            shown.run = run
+            shown.run, shown.announced = run, True
             shown.ended_at = (shown.ended_at or self._clock()) if run.state.ended else None
 
     def generation_examined(self, run: Run, kept: Kept) -> None:
@@ -93,11 +82,14 @@ class RunCollector(Collector):
         with self._lock:
             shown = self._runs.setdefault(run.name, Exported(run))
             shown.run = run
+            number, comparison = kept.generation.number, kept.generation.comparison
+            if comparison is not None:
+                shown.verdicts.setdefault(place, {})[number] = comparison.verdict
             before = shown.newest.get(place)
-            if before is not None and before.generation.number > kept.generation.number:
+            if before is not None and before.generation.number > number:
                 return
-            if before is None or before.generation.number < kept.generation.number or not before.values:
-                self._undefined.update(value.id for value in kept.values if value.value is None)
+            if shown.announced and (before is None or before.generation.number < number or not before.values):
+                self._book.count(kept.values)
             shown.newest[place] = kept
 
     def stage_took(self, stage: str, seconds: float) -> None:
@@ -111,7 +103,8 @@ class RunCollector(Collector):
             shown = self._shown()
             families = [
                 *run_families(shown),
-                *value_families(shown, self._units),
+                *arm_families(shown),
+                *value_families(shown, self._book.units),
                 *effect_families(shown),
                 *self._process_families(),
             ]
@@ -133,13 +126,8 @@ class RunCollector(Collector):
         )
         for stage, times in self._stages.items():
             seconds.add_metric([stage], times.buckets(), times.total)
-        undefined = CounterMetricFamily(
-            "ouroscope_metric_undefined", "Values that were undefined, and so have no sample.", labels=["metric"]
-        )
-        for metric, count in self._undefined.items():
-            undefined.add_metric([metric], count)
         suppressed = CounterMetricFamily(
             "ouroscope_runs_suppressed", "Runs that were not exported since too many are live."
         )
         suppressed.add_metric([], len(self._suppressed))
-        return [seconds, undefined, suppressed]
+        return [seconds, suppressed]

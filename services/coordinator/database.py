@@ -8,24 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ouroscope.canonical import canonical_json, from_plain
-from ouroscope.errors import AlreadyExists, NotFound, PreconditionFailed, StorageFull, Unavailable
+from ouroscope.errors import AlreadyExists, NotFound, PreconditionFailed, Unavailable
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.runs import Generation, Run, RunState, StageTime
 from services.coordinator import tables
+from services.coordinator.connection import Database
 from services.coordinator.plan import Lane
-from services.coordinator.rows import Counted, Kept, Measured, counted_of, generation_row, kept_of, loads, run_row
+from services.coordinator.rows import (
+    Counted,
+    Kept,
+    Measured,
+    Outline,
+    counted_of,
+    generation_row,
+    kept_of,
+    loads,
+    outline_of,
+    run_row,
+)
 
 
 def open_readonly(home: Path, url: str | None = None) -> History:
@@ -67,34 +77,18 @@ class History:
     """Runs and their generations. Writes are one at a time, so a read-change-write is never torn."""
 
     def __init__(self, engine: AsyncEngine, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._engine = engine
+        self.database = Database(engine)
+        """Where the rows lie; monitors keep theirs in it too."""
         self._now = now
-        self._writing = asyncio.Lock()
         self._changed = asyncio.Condition()
 
     async def prepare(self) -> None:
         """Make the tables, or check that they are of this version."""
-        async with self._engine.begin() as connection:
-            await connection.run_sync(tables.metadata.create_all)
-            found = (await connection.execute(sa.select(tables.schema_version.c.version))).scalar()
-            if found is None:
-                await connection.execute(tables.schema_version.insert().values(version=tables.SCHEMA_VERSION))
-            elif found != tables.SCHEMA_VERSION:
-                raise PreconditionFailed(
-                    f"the runs of this home were written by another version of Ouroscope (tables {found}, this one "
-                    f"knows {tables.SCHEMA_VERSION}); use that version, or another home"
-                )
+        await self.database.prepare()
 
     async def close(self) -> None:
         """Let go of the database."""
-        await self._engine.dispose()
-
-    @asynccontextmanager
-    async def _change(self) -> AsyncIterator[AsyncConnection]:
-        async with self._writing:
-            with _database_errors():
-                async with self._engine.begin() as connection:
-                    yield connection
+        await self.database.close()
 
     async def create_run(self, run_id: str, run: Run, request_id: str | None) -> None:
         """Keep a new run.
@@ -104,7 +98,7 @@ class History:
         """
         row = {"run": run_id, "request_id": request_id, **run_row(run)}
         try:
-            async with self._change() as connection:
+            async with self.database.change() as connection:
                 await connection.execute(tables.runs.insert().values(row))
         except sa.exc.IntegrityError as error:
             raise AlreadyExists(f"there is a run {run_id!r}; choose another name, or resume that one") from error
@@ -115,14 +109,14 @@ class History:
         Raises:
             NotFound: there is none of that name.
         """
-        row = await self._one(sa.select(tables.runs.c.payload).where(tables.runs.c.run == run_id))
+        row = await self.database.one(sa.select(tables.runs.c.payload).where(tables.runs.c.run == run_id))
         if row is None:
             raise NotFound(f"there is no run {run_id!r}; `ouroscope runs list` shows those that are there")
         return from_plain(Run, json.loads(row.payload))
 
     async def run_of_request(self, request_id: str) -> Run | None:
         """Return the run that a CreateRun with this request_id made, if there is one."""
-        row = await self._one(sa.select(tables.runs.c.payload).where(tables.runs.c.request_id == request_id))
+        row = await self.database.one(sa.select(tables.runs.c.payload).where(tables.runs.c.request_id == request_id))
         return from_plain(Run, json.loads(row.payload)) if row else None
 
     async def runs(self, limit: int, after: tuple[str, str] | None = None) -> list[Run]:
@@ -131,22 +125,22 @@ class History:
         if after is not None:
             later = sa.and_(tables.runs.c.created == after[0], tables.runs.c.run > after[1])
             query = query.where(sa.or_(tables.runs.c.created < after[0], later))
-        return [from_plain(Run, json.loads(row.payload)) for row in await self._all(query)]
+        return [from_plain(Run, json.loads(row.payload)) for row in await self.database.all(query)]
 
     async def unfinished(self) -> list[Run]:
         """Return the runs that have not ended, oldest first."""
         states = [state.value for state in RunState if not state.ended]
         query = sa.select(tables.runs.c.payload).where(tables.runs.c.state.in_(states)).order_by(tables.runs.c.created)
-        return [from_plain(Run, json.loads(row.payload)) for row in await self._all(query)]
+        return [from_plain(Run, json.loads(row.payload)) for row in await self.database.all(query)]
 
     async def change_run(self, run_id: str, **changes: Any) -> Run:
         """Set fields of a run and return it."""
-        async with self._change() as connection:
+        async with self.database.change() as connection:
             return await self._replace_run(connection, run_id, changes)
 
     async def move(self, run_id: str, **changes: Any) -> Run | None:
         """Set fields of a run that has not ended and return it; None, and no change, if it has."""
-        async with self._change() as connection:
+        async with self.database.change() as connection:
             if (await self._load_run(connection, run_id)).state.ended:
                 return None
             return await self._replace_run(connection, run_id, changes)
@@ -155,20 +149,20 @@ class History:
         """Set the fields of a run that follow from its generations; no other write comes between."""
         columns = tables.generations.c
         wanted = (columns.arm, columns.seed, columns.number, columns.state, columns.verdict, columns.sentence)
-        async with self._change() as connection:
+        async with self.database.change() as connection:
             rows = (await connection.execute(sa.select(*wanted).where(columns.run == run_id))).all()
             return await self._replace_run(connection, run_id, count([counted_of(row) for row in rows]))
 
     async def note_error(self, run_id: str, told: str) -> None:
         """Note what went wrong, unless something was said before: the first failure is the cause of the others."""
-        async with self._change() as connection:
+        async with self.database.change() as connection:
             run = await self._load_run(connection, run_id)
             if run.error is None and not run.state.ended:
                 await self._replace_run(connection, run_id, {"error": told})
 
     async def keep_setup(self, run_id: str, stage: str, answer: Any, took: StageTime) -> None:
         """Keep what came of a setup stage: which artifacts the run works with, and how long it took."""
-        async with self._change() as connection:
+        async with self.database.change() as connection:
             row = (await connection.execute(sa.select(tables.runs.c.setup).where(tables.runs.c.run == run_id))).first()
             setup = {**loads(row.setup if row else None), stage: {"answer": answer, "seconds": took.seconds}}
             values = {"setup": canonical_json(setup)}
@@ -176,18 +170,18 @@ class History:
 
     async def setup(self, run_id: str) -> list[StageTime]:
         """Return the setup stages that are done."""
-        row = await self._one(sa.select(tables.runs.c.setup).where(tables.runs.c.run == run_id))
+        row = await self.database.one(sa.select(tables.runs.c.setup).where(tables.runs.c.run == run_id))
         found = loads(row.setup if row else None)
         return [StageTime(stage=stage, seconds=kept["seconds"]) for stage, kept in found.items()]
 
     async def artifacts(self, run_id: str) -> dict[str, Any]:
         """Return which artifacts the run works with, by setup stage: its corpora and its base model."""
-        row = await self._one(sa.select(tables.runs.c.setup).where(tables.runs.c.run == run_id))
+        row = await self.database.one(sa.select(tables.runs.c.setup).where(tables.runs.c.run == run_id))
         return {stage: kept["answer"] for stage, kept in loads(row.setup if row else None).items()}
 
     async def delete_run(self, run_id: str) -> None:
         """Forget a run and its generations."""
-        async with self._change() as connection:
+        async with self.database.change() as connection:
             for table in (tables.generations, tables.runs):
                 await connection.execute(table.delete().where(table.c.run == run_id))
 
@@ -197,7 +191,9 @@ class History:
         Raises:
             NotFound: it is not there (yet).
         """
-        row = await self._one(sa.select(tables.generations).where(*_is(lane), tables.generations.c.number == number))
+        row = await self.database.one(
+            sa.select(tables.generations).where(*_is(lane), tables.generations.c.number == number)
+        )
         if row is None:
             raise NotFound(f"there is no {lane.generation_name(number)}; it may not have begun yet")
         return kept_of(row)
@@ -220,7 +216,15 @@ class History:
             query = query.where(tables.generations.c.seed == seed)
         if after is not None:
             query = query.where(sa.tuple_(*place) > sa.tuple_(*(sa.literal(part) for part in after)))
-        return [kept_of(row) for row in await self._all(query.limit(limit) if limit else query)]
+        return [kept_of(row) for row in await self.database.all(query.limit(limit) if limit else query)]
+
+    async def outline(self, run_id: str, *, seeds: int, numbers: Collection[int]) -> list[Outline]:
+        """Return what is there of some generations of the first seeds, by arm, seed and number, without payloads."""
+        kept = tables.generations.c
+        wanted = (kept.run, kept.arm, kept.seed, kept.number, kept.state, kept.report, kept.verdict)
+        asked = (kept.run == run_id, kept.seed < seeds, kept.number.in_(numbers))
+        query = sa.select(*wanted).where(*asked).order_by(kept.arm, kept.seed, kept.number)
+        return [outline_of(row) for row in await self.database.all(query)]
 
     async def change_generation(
         self,
@@ -232,7 +236,7 @@ class History:
         **changes: Any,
     ) -> Kept:
         """Set fields of a generation and make it if need be; a stage that is timed again replaces its time."""
-        async with self._change() as connection:
+        async with self.database.change() as connection:
             query = sa.select(tables.generations).where(*_is(lane), tables.generations.c.number == number)
             row = (await connection.execute(query)).first()
             old = kept_of(row) if row else Kept(lane, Generation(name=lane.generation_name(number), number=number))
@@ -242,7 +246,7 @@ class History:
                 replace(old.generation, stages=tuple(timed.values()), **changes),
                 old.values if values is None else values,
             )
-            await connection.execute(self._upsert(tables.generations, generation_row(new)))
+            await connection.execute(self.database.upsert(tables.generations, generation_row(new)))
         async with self._changed:
             self._changed.notify_all()
         return new
@@ -251,18 +255,18 @@ class History:
         """Move the generations of a run from one state to another: what was at work stops with its run."""
         columns = tables.generations.c
         query = sa.select(tables.generations).where(columns.run == run_id, columns.state == before.value)
-        async with self._change() as connection:
+        async with self.database.change() as connection:
             for row in (await connection.execute(query)).all():
                 old = kept_of(row)
                 new = replace(old, generation=replace(old.generation, state=after))
-                await connection.execute(self._upsert(tables.generations, generation_row(new)))
+                await connection.execute(self.database.upsert(tables.generations, generation_row(new)))
 
     async def report_of(self, lane: Lane, number: int) -> ArtifactRef:
         """Return the report of a generation, once there is one. Waits as long as it takes: cancel it."""
         query = sa.select(tables.generations.c.report).where(*_is(lane), tables.generations.c.number == number)
         async with self._changed:
             while True:
-                row = await self._one(query)
+                row = await self.database.one(query)
                 if row is not None and row.report is not None:
                     return ArtifactRef.parse(row.report)
                 await self._changed.wait()
@@ -277,32 +281,6 @@ class History:
         run = replace(await self._load_run(connection, run_id), update_time=self._now(), **changes)
         await connection.execute(tables.runs.update().where(tables.runs.c.run == run_id).values(run_row(run)))
         return run
-
-    def _upsert(self, table: sa.Table, row: Mapping[str, Any]) -> Any:
-        dialect: Any = postgresql if self._engine.dialect.name == "postgresql" else sqlite
-        keys = [column.name for column in table.primary_key]
-        changed = {name: value for name, value in row.items() if name not in keys}
-        return dialect.insert(table).values(row).on_conflict_do_update(index_elements=keys, set_=changed)
-
-    async def _one(self, query: Any) -> Any:
-        rows = await self._all(query)
-        return rows[0] if rows else None
-
-    async def _all(self, query: Any) -> list[Any]:
-        with _database_errors():
-            async with self._engine.connect() as connection:
-                return list((await connection.execute(query)).all())
-
-
-@contextmanager
-def _database_errors() -> Iterator[None]:
-    """Tell what the database cannot do now in our own words. IntegrityError is for those who provoke it."""
-    try:
-        yield
-    except sa.exc.OperationalError as error:
-        if "full" in str(error.orig):
-            raise StorageFull("the disk with the database of runs is full; make room, then resume the run") from error
-        raise Unavailable("the database of runs does not answer; it may be busy or unreachable") from error
 
 
 def _is(lane: Lane) -> tuple[Any, ...]:

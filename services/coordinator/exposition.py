@@ -1,4 +1,4 @@
-"""From what is known of runs to families of metrics: labels, means over seeds, units in names. Pure."""
+"""From what is known of runs to families of metrics: labels, means over seeds. Pure."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ from pathlib import PurePath
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from ouroscope.records.analysis import Verdict
-from ouroscope.records.runs import Generation, Run, RunState
+from ouroscope.records.runs import Run, RunState
+from services.coordinator.families import (
+    WARNED_TOLD,
+    Bounds,
+    EffectGauges,
+    add_verdict,
+    family_bounds,
+    is_exported,
+    metric_bounds,
+    value_gauge,
+)
 from services.coordinator.plan import arm_named, synthetic_ratio
 from services.coordinator.rows import Kept, Measured
+from services.coordinator.verdicts import warned_in_a_row
 
-UNITLESS = frozenset({"", "1"})
-
-Labels = tuple[str, ...]
-BOUNDS = {"": "Effect", "_lower": "Lower end of the effect", "_upper": "Upper end of the effect"}
-
-Bounds = tuple[float, float, float]
+Place = tuple[str, int]
+"""An arm and a seed."""
 
 
 @dataclass(slots=True)
@@ -27,23 +34,14 @@ class Exported:
 
     run: Run
     ended_at: float | None = None
-    newest: dict[tuple[str, int], Kept] = field(default_factory=dict)
+    newest: dict[Place, Kept] = field(default_factory=dict)
     """Newest examined generation of each arm and seed."""
+    verdicts: dict[Place, dict[int, Verdict]] = field(default_factory=dict)
+    """Of every generation that was compared."""
     last_success: float | None = None
     """Unix time at which a generation was last finished, or the run."""
-
-
-def unit_suffix(metric: str, unit: str) -> str:
-    """Return what a unit adds to the name of a metric.
-
-    >>> unit_suffix("token_entropy", "nats"), unit_suffix("yule_k", "1"), unit_suffix("effective_tokens", "tokens")
-    ('_nats', '', '')
-    """
-    return "" if unit in UNITLESS or metric.endswith(f"_{unit}") or metric == unit else f"_{unit}"
-
-
-NOT_EXPORTED = frozenset({"bits_per_byte"})
-"""Ids that promtool refuses, since bits are no base unit; the held-out perplexity says the same of one tokenizer."""
+    announced: bool = False
+    """Whether this process was told of the run itself; generations that come before are those of earlier processes."""
 
 
 def prompts_label(run: Run) -> str:
@@ -79,38 +77,29 @@ def means(seeds: Sequence[Kept]) -> Iterator[tuple[Measured, float]]:
 
 def value_families(shown: Sequence[Exported], units: Mapping[str, str]) -> list[Metric]:
     """Return the mean over seeds of every value of the newest generation of each arm; `units` by metric id."""
-    families: dict[str, GaugeMetricFamily] = {}
+    families: dict[tuple[str, bool], GaugeMetricFamily] = {}
     for one in shown:
         for arm, seeds in newest_by_arm(one).items():
             for value, mean in means(seeds):
-                if value.id in units and value.id not in NOT_EXPORTED:
+                if is_exported(value, units):
                     _add_value(families, one.run, arm, value, mean, units[value.id])
     return list(families.values())
 
 
 def _add_value(
-    families: dict[str, GaugeMetricFamily], run: Run, arm: str, value: Measured, mean: float, unit: str
+    families: dict[tuple[str, bool], GaugeMetricFamily], run: Run, arm: str, value: Measured, mean: float, unit: str
 ) -> None:
-    prefix, names = ("model", ["run", "arm", "prompts"]) if value.model else ("corpus", ["run", "arm"])
-    name = f"ouroscope_{prefix}_{value.id}{unit_suffix(value.id, unit)}"
-    told = f"{value.id.replace('_', ' ')} of the {'model' if value.model else 'text'} of the newest generation."
-    labels = [run_id(run), arm, *([prompts_label(run)] if value.model else [])]
-    families.setdefault(name, GaugeMetricFamily(name, told, labels=names)).add_metric(labels, mean)
+    names = ("run", "arm", "prompts") if value.model else ("run", "arm")
+    family = families.setdefault((value.id, value.model), value_gauge("ouroscope", value, unit, names))
+    family.add_metric([run_id(run), arm, *([prompts_label(run)] if value.model else [])], mean)
 
 
 def run_families(shown: Sequence[Exported]) -> list[Metric]:
-    """Return what is said of runs and arms themselves."""
+    """Return what is said of runs themselves."""
     info = GaugeMetricFamily("ouroscope_run_info", "What a run is about; always 1.", labels=["run", "model", "dataset"])
     state = GaugeMetricFamily("ouroscope_run_state", "1 for the state that a run is in.", labels=["run", "state"])
     success = GaugeMetricFamily(
         "ouroscope_last_success_timestamp_seconds", "When a run last finished a generation.", labels=["run"]
-    )
-    generation = GaugeMetricFamily("ouroscope_generation", "Newest examined generation.", labels=["run", "arm"])
-    ratio = GaugeMetricFamily(
-        "ouroscope_synthetic_ratio", "Share of synthetic tokens in what the model learnt from.", labels=["run", "arm"]
-    )
-    verdict = GaugeMetricFamily(
-        "ouroscope_collapse_verdict", "1 for the verdict of an arm over its seeds.", labels=["run", "arm", "verdict"]
     )
     for one in shown:
         run = run_id(one.run)
@@ -119,57 +108,48 @@ def run_families(shown: Sequence[Exported]) -> list[Metric]:
             state.add_metric([run, each.value], float(each is one.run.state))
         if one.last_success is not None:
             success.add_metric([run], one.last_success)
+    return [info, state, success]
+
+
+def arm_families(shown: Sequence[Exported]) -> list[Metric]:
+    """Return what is said of arms themselves."""
+    generation = GaugeMetricFamily("ouroscope_generation", "Newest examined generation.", labels=["run", "arm"])
+    ratio = GaugeMetricFamily(
+        "ouroscope_synthetic_ratio", "Share of synthetic tokens in what the model learnt from.", labels=["run", "arm"]
+    )
+    verdict = GaugeMetricFamily(
+        "ouroscope_collapse_verdict", "1 for the verdict of an arm over its seeds.", labels=["run", "arm", "verdict"]
+    )
+    warned = GaugeMetricFamily("ouroscope_warned_generations", WARNED_TOLD, labels=["run", "arm"])
+    for one in shown:
+        run = run_id(one.run)
         for arm, seeds in newest_by_arm(one).items():
             number = seeds[0].generation.number
             generation.add_metric([run, arm], number)
             ratio.add_metric([run, arm], synthetic_ratio(one.run.spec, arm_named(one.run.spec, arm), number))
         for found in one.run.verdicts:
-            for level in Verdict:
-                verdict.add_metric([run, found.arm, level.value], float(level is found.verdict))
-    return [info, state, success, generation, ratio, verdict]
+            add_verdict(verdict, [run, found.arm], found.verdict)
+            warned.add_metric([run, found.arm], _warned(one, found.arm))
+    return [generation, ratio, verdict, warned]
+
+
+def _warned(one: Exported, arm: str) -> int:
+    """Return the number that at least half of the seeds reach, as verdicts over seeds are given."""
+    by_seed = sorted((warned_in_a_row(v) for (name, _), v in one.verdicts.items() if name == arm), reverse=True)
+    return by_seed[(len(by_seed) + 1) // 2 - 1] if by_seed else 0
 
 
 def effect_families(shown: Sequence[Exported]) -> list[Metric]:
     """Return effects and their bounds, in units of human spread; means over the seeds that were compared."""
-    told = "in units of the spread between human sources; positive is towards collapse."
-    metrics = {
-        suffix: GaugeMetricFamily(
-            f"ouroscope_collapse_effect{suffix}", f"{name} of one metric, {told}", labels=["run", "arm", "metric"]
-        )
-        for suffix, name in BOUNDS.items()
-    }
-    families = {
-        suffix: GaugeMetricFamily(
-            f"ouroscope_collapse_family_effect{suffix}", f"{name} of a family, {told}", labels=["run", "arm", "family"]
-        )
-        for suffix, name in BOUNDS.items()
-    }
+    metrics = EffectGauges("ouroscope_collapse_effect", "one metric", ("run", "arm", "metric"))
+    families = EffectGauges("ouroscope_collapse_family_effect", "a family", ("run", "arm", "family"))
     for one in shown:
         for arm, seeds in newest_by_arm(one).items():
-            for name, bounds in _mean_bounds(_metric_bounds(kept.generation) for kept in seeds).items():
-                _add_bounds(metrics, (run_id(one.run), arm, name), bounds)
-            for name, bounds in _mean_bounds(_family_bounds(kept.generation) for kept in seeds).items():
-                _add_bounds(families, (run_id(one.run), arm, name), bounds)
-    return [*metrics.values(), *families.values()]
-
-
-def _add_bounds(families: Mapping[str, GaugeMetricFamily], labels: Labels, bounds: Bounds) -> None:
-    for suffix, value in zip(BOUNDS, bounds, strict=True):
-        families[suffix].add_metric(labels, value)
-
-
-def _metric_bounds(generation: Generation) -> dict[str, Bounds]:
-    effects = generation.comparison.metrics if generation.comparison else ()
-    return {
-        e.id: (e.effect, e.lower, e.upper)
-        for e in effects
-        if e.effect is not None and e.lower is not None and e.upper is not None
-    }
-
-
-def _family_bounds(generation: Generation) -> dict[str, Bounds]:
-    effects = generation.comparison.families if generation.comparison else ()
-    return {effect.family.value.lower(): (effect.effect, effect.lower, effect.upper) for effect in effects}
+            for name, bounds in _mean_bounds(metric_bounds(kept.generation.comparison) for kept in seeds).items():
+                metrics.add((run_id(one.run), arm, name), bounds)
+            for name, bounds in _mean_bounds(family_bounds(kept.generation.comparison) for kept in seeds).items():
+                families.add((run_id(one.run), arm, name), bounds)
+    return [*metrics.families, *families.families]
 
 
 def _mean_bounds(seeds: Iterable[Mapping[str, Bounds]]) -> dict[str, Bounds]:

@@ -42,6 +42,17 @@ class Counted:
     """What its comparison said; None where it was not compared."""
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What of a generation tells whether anything of it has changed; the payload is not read for it."""
+
+    lane: Lane
+    number: int
+    state: RunState
+    report: str | None
+    verdict: str | None
+
+
 def loads(text: str | None) -> dict[str, Any]:
     """Read a mapping in JSON; nothing is an empty one."""
     return dict(json.loads(text)) if text else {}
@@ -84,6 +95,11 @@ def kept_of(row: Any) -> Kept:
     lane = Lane(row.run, row.arm, row.seed)
     values = tuple(from_plain(Measured, plain) for plain in json.loads(row.measured or "[]"))
     return Kept(lane, from_plain(Generation, json.loads(row.payload)), values)
+
+
+def outline_of(row: Any) -> Outline:
+    """Read the columns of a generation that change with it."""
+    return Outline(Lane(row.run, row.arm, row.seed), row.number, RunState(row.state), row.report, row.verdict)
 
 
 def counted_of(row: Any) -> Counted:

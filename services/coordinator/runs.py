@@ -15,6 +15,7 @@ from services.coordinator.board import Board
 from services.coordinator.database import History
 from services.coordinator.dataset import check_source
 from services.coordinator.plan import Lane, parse_lane
+from services.coordinator.requests import read_request_id
 from services.coordinator.rows import place_of
 from services.coordinator.workflows import Engine
 
@@ -50,7 +51,7 @@ class Runs:
         """
         plan.validate(spec)
         check_source(spec.dataset)
-        key = _read_request_id(request_id)
+        key = read_request_id(request_id)
         if key is not None and (made := await self._history.run_of_request(key)):
             return _same_request(made, spec, run_id)
         run_id = run_id or f"{spec.name[: LONGEST_NAME - 9].rstrip('-')}-{self._new_suffix()}"
@@ -172,16 +173,6 @@ def run_id_of(name: str) -> str:
     if any(part is not None for part in rest):
         raise InvalidRequest(f"{name[:200]!r} is not the name of a run; write runs/RUN")
     return run_id
-
-
-def _read_request_id(text: str) -> str | None:
-    if not text:
-        return None
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        problem = FieldProblem("request_id", "must be a UUID, or empty")
-        raise InvalidRequest(f"{problem.field}: {problem.description}", (problem,)) from None
 
 
 def _same_request(made: Run, spec: RunSpec, run_id: str) -> Run:

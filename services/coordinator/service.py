@@ -14,7 +14,8 @@ import sqlalchemy as sa
 import structlog
 
 from ouroscope.addresses import check_free, split_address
-from ouroscope.client import AnalyzerClient, GeneratorClient, TrainerClient
+from ouroscope.client import GeneratorClient, TrainerClient
+from ouroscope.client.relay import RelayingAnalyzer
 from ouroscope.errors import OuroscopeError
 from ouroscope.operations.servicer import OperationsServicer, add_operations
 from ouroscope.rpc.channel import open_channel
@@ -22,14 +23,19 @@ from ouroscope.rpc.server import RunningServer, serve
 from ouroscope.store import ArtifactStore
 from ouroscope.telemetry.http import MetricsEndpoint, start_metrics_endpoint
 from ouroscope.telemetry.service_metrics import ServiceMetrics
-from ouroscope.v1 import coordinator_pb2, coordinator_pb2_grpc
+from ouroscope.v1 import coordinator_pb2, coordinator_pb2_grpc, monitor_pb2, monitor_pb2_grpc
 from services.coordinator import collector, tables
 from services.coordinator.board import Board
 from services.coordinator.bodies import Bodies
 from services.coordinator.collector import RunCollector
 from services.coordinator.database import History, open_history
 from services.coordinator.lock import take_lock
+from services.coordinator.metric_book import MetricBook
+from services.coordinator.monitor_servicer import MonitorServicer
+from services.coordinator.monitors.collector import MonitorCollector
+from services.coordinator.monitors.desk import Desk, open_desk
 from services.coordinator.operations import RunOperations
+from services.coordinator.page.opening import OpenPage
 from services.coordinator.patience import Patiently
 from services.coordinator.runs import Runs
 from services.coordinator.servicer import CoordinatorServicer
@@ -39,6 +45,7 @@ from services.coordinator.workflows import Engine
 log = structlog.get_logger(__name__)
 
 SERVICE_NAME = coordinator_pb2.DESCRIPTOR.services_by_name["CoordinatorService"].full_name
+MONITOR_SERVICE_NAME = monitor_pb2.DESCRIPTOR.services_by_name["MonitorService"].full_name
 EXECUTOR = "coordinator"
 ASK_AGAIN = 5.0
 """Seconds between two attempts to learn the catalogue of metrics."""
@@ -47,7 +54,9 @@ ASK_AGAIN = 5.0
 class RunningCoordinator:
     """A coordinator that answers. `stop` leaves its runs where they are; the next one goes on with them."""
 
-    def __init__(self, server: RunningServer, endpoint: MetricsEndpoint, resources: AsyncExitStack) -> None:
+    def __init__(
+        self, server: RunningServer, endpoint: MetricsEndpoint, page_url: str, resources: AsyncExitStack
+    ) -> None:
         self._server = server
         self._resources = resources
         self.port = server.port
@@ -55,6 +64,8 @@ class RunningCoordinator:
         self.address = server.address
         self.metrics_port = endpoint.port
         self.metrics_url = endpoint.url
+        self.page_url = page_url
+        """Empty where no page is served."""
 
     async def stop(self, grace: float = 10.0, *, notice: float = 0.0) -> None:
         """Drain, let watchers go, leave the runs, let go of the lock. Stopping twice is harmless."""
@@ -71,6 +82,7 @@ async def start(
     trainer: str = "",
     analyzer: str = "",
     metrics_address: str = "127.0.0.1:0",
+    page_address: str = "127.0.0.1:0",
     database: str | None = None,
     executor: str = EXECUTOR,
     recover: bool = True,
@@ -91,12 +103,13 @@ async def start(
         trainer: Address of the trainer.
         analyzer: Address of the analyzer.
         metrics_address: `host:port` of the Prometheus endpoint.
+        page_address: `host:port` of the page to look at; empty serves none.
         database: URL of a PostgreSQL database, instead of files in the home.
         executor: Name of this coordinator on a shared database; a restarted one must have the same.
         recover: Whether to go on with interrupted runs; otherwise they are marked as failed, and can be resumed.
         patience: Seconds that a stage waits for a worker that cannot be reached.
         metrics_grace: Seconds that the series of an ended run stay.
-        metrics_limit: Runs that are exported at most.
+        metrics_limit: Runs that are exported at most, and monitors with every metric.
         metrics: Where calls are counted; by default counters of its own, shown at the same endpoint.
         allow_public: Whether other machines may reach it.
         workers: Instead of the three addresses, for tests.
@@ -113,20 +126,28 @@ async def start(
         history = await open_history(home, database)
         resources.push_async_callback(history.close)
         team = workers or await _connect(resources, generator, trainer, analyzer)
-        exporter = RunCollector(grace=metrics_grace, limit=metrics_limit)
+        book = MetricBook()
+        exporter = RunCollector(book, grace=metrics_grace, limit=metrics_limit)
+        monitor_exporter = MonitorCollector(book, limit=metrics_limit)
         counted = metrics or ServiceMetrics()
-        counted.registry.register(exporter)
-        resources.callback(counted.registry.unregister, exporter)
-        endpoint = _show(resources, counted, metrics_address)
+        for collects in (book, exporter):
+            counted.registry.register(collects)
+            resources.callback(counted.registry.unregister, collects)
+        endpoint = _show(resources, counted, monitor_exporter, metrics_address)
         board = Board([exporter])
-        bodies = Bodies(store, team, history, board, Patiently(limit=patience))
+        page = OpenPage(history, store, board)
+        patiently = Patiently(limit=patience)
+        desk = open_desk(history, store, team.analyzer, patiently, [monitor_exporter, page.watched])
+        page_url = page.serve(resources, page_address, allow_public=allow_public)
+        await desk.monitors.show_all(metrics_limit)
+        bodies = Bodies(store, team, history, board, patiently)
         engine = Engine(_system_database(home, database), executor, history, board, bodies)
         await engine.launch(recover=recover)
         resources.push_async_callback(engine.close)
-        learning = asyncio.create_task(_learn_units(team.analyzer, exporter))
+        learning = asyncio.create_task(_learn_units(team.analyzer, book, page))
         resources.callback(learning.cancel)
-        server = await _serve(history, engine, board, address, counted, allow_public)
-        return RunningCoordinator(server, endpoint, resources.pop_all())
+        server = await _serve(history, engine, board, desk, address, counted, allow_public)
+        return RunningCoordinator(server, endpoint, page_url, resources.pop_all())
 
 
 def _system_database(home: Path, database: str | None) -> str:
@@ -137,34 +158,45 @@ def _system_database(home: Path, database: str | None) -> str:
 
 async def _connect(resources: AsyncExitStack, generator: str, trainer: str, analyzer: str) -> Workers:
     channels = [await resources.enter_async_context(open_channel(at)) for at in (generator, trainer, analyzer)]
-    return Workers(GeneratorClient(channels[0]), TrainerClient(channels[1]), AnalyzerClient(channels[2]))
+    return Workers(GeneratorClient(channels[0]), TrainerClient(channels[1]), RelayingAnalyzer(channels[2]))
 
 
-def _show(resources: AsyncExitStack, metrics: ServiceMetrics, address: str) -> MetricsEndpoint:
+def _show(
+    resources: AsyncExitStack, metrics: ServiceMetrics, monitors: MonitorCollector, address: str
+) -> MetricsEndpoint:
     host, port = split_address(address)
-    endpoint = start_metrics_endpoint(metrics.registry, port, host=host)
+    endpoint = start_metrics_endpoint(metrics.registry, port, host=host, sources=[monitors])
     resources.callback(endpoint.close)
     log.info("metrics.serving", url=endpoint.url)
     return endpoint
 
 
 async def _serve(
-    history: History, engine: Engine, board: Board, address: str, metrics: ServiceMetrics, allow_public: bool
+    history: History,
+    engine: Engine,
+    board: Board,
+    desk: Desk,
+    address: str,
+    metrics: ServiceMetrics,
+    allow_public: bool,
 ) -> RunningServer:
-    def add_services(server: grpc.aio.Server) -> tuple[str, str]:
+    def add_services(server: grpc.aio.Server) -> tuple[str, ...]:
         servicer = CoordinatorServicer(Runs(history, engine, board))
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(servicer, server)
+        monitor_pb2_grpc.add_MonitorServiceServicer_to_server(MonitorServicer(desk), server)
         source = RunOperations(history, engine, board)
-        return SERVICE_NAME, add_operations(OperationsServicer(source), server)
+        return SERVICE_NAME, MONITOR_SERVICE_NAME, add_operations(OperationsServicer(source), server)
 
     return await serve(add_services, address, metrics=metrics, allow_public=allow_public, on_drain=[board.close])
 
 
-async def _learn_units(analyzer: Analyzer, exporter: RunCollector) -> None:
-    """Ask the analyzer for its catalogue until it answers; values are exported from then on."""
-    while not exporter.knows_metrics:
+async def _learn_units(analyzer: Analyzer, book: MetricBook, page: OpenPage) -> None:
+    """Ask the analyzer for its catalogue until it answers; values are exported and drawn from then on."""
+    while not book.units:
         try:
-            exporter.know_metrics(await analyzer.list_metrics())
+            catalogue = await analyzer.list_metrics()
+            book.know(catalogue)
+            page.reading.know_metrics(catalogue)
         except OuroscopeError as error:
             log.info("catalogue.unknown", reason=error.reason)
             await asyncio.sleep(ASK_AGAIN)

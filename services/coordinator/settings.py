@@ -29,8 +29,11 @@ class CoordinatorSettings:
     recover: bool = variable(boolean, "go on with interrupted runs at the start", True)
     patience: float = variable(seconds, "seconds that a stage waits for a worker that cannot be reached", 600.0)
     metrics_address: str = variable(str, "host:port of the Prometheus endpoint", "127.0.0.1:9464")
+    page_address: str = variable(str, "host:port of the page to look at; empty serves none", "127.0.0.1:9463")
     metrics_grace: float = variable(seconds, "seconds that the series of an ended run stay", collector.GRACE)
-    metrics_limit: int = variable(positive, "runs that are exported at most", collector.LIMIT)
+    metrics_limit: int = variable(
+        positive, "runs that are exported at most, and monitors with every metric", collector.LIMIT
+    )
     allow_public: bool = variable(boolean, "let other machines reach the service; nobody is asked who they are", False)
     grace: float = variable(seconds, "seconds that calls at work get when the process is told to stop", 10.0)
     log_json: bool = variable(boolean, "logs as JSON lines; otherwise for people", True)

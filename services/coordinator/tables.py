@@ -1,7 +1,7 @@
-"""The tables that the coordinator keeps its runs in, and how a database with them is opened. Knows no records.
+"""The tables that the coordinator keeps its runs and monitors in, and how a database with them is opened.
 
-SQLite by default (a file in the home, in WAL mode so that readers of other processes disturb nobody), PostgreSQL by
-URL. Columns exist only for what is searched, sorted or counted by; the rest is a payload.
+Knows no records. SQLite by default (a file in the home, in WAL mode so that readers of other processes disturb nobody),
+PostgreSQL by URL. Columns exist only for what is searched, sorted or counted by; the rest is a payload.
 """
 
 from __future__ import annotations
@@ -42,6 +42,28 @@ generations = sa.Table(
     sa.Column("sentence", sa.Text),
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("measured", sa.Text),
+)
+monitors = sa.Table(
+    "monitors",
+    metadata,
+    sa.Column("monitor", sa.Text, primary_key=True),
+    sa.Column("request_id", sa.Text, unique=True),
+    sa.Column("request", sa.Text, nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.Column("generations", sa.Integer, nullable=False),
+    sa.Column("newest", sa.Text),
+)
+monitor_generations = sa.Table(
+    "monitor_generations",
+    metadata,
+    sa.Column("monitor", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("request_id", sa.Text),
+    sa.Column("report", sa.Text, nullable=False),
+    sa.Column("effects", sa.Text, nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.Column("measured", sa.Text),
+    sa.UniqueConstraint("monitor", "request_id"),
 )
 
 

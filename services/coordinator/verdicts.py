@@ -14,6 +14,8 @@ from ouroscope.records.runs import ArmSpec, ArmVerdict, RunSpec
 SEVERITY = (Verdict.STABLE, Verdict.WARNING, Verdict.COLLAPSE)
 """Rising. INSUFFICIENT_DATA is not a severity: it says that nobody knows."""
 
+WARNED = (Verdict.WARNING, Verdict.COLLAPSE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
@@ -36,6 +38,16 @@ def verdict_of_sequence(judged: Sequence[Judged]) -> Judged | None:
     ordered = sorted(judged, key=lambda one: one.number)
     collapsed = (one for one in ordered if one.verdict is Verdict.COLLAPSE)
     return next(collapsed, ordered[-1] if ordered else None)
+
+
+def warned_in_a_row(verdicts: Mapping[int, Verdict | None]) -> int:
+    """Return how many generations in a row were warned of, up to the newest; `verdicts` by number of generation.
+
+    >>> warned_in_a_row({1: Verdict.WARNING, 2: Verdict.STABLE, 3: Verdict.WARNING, 4: Verdict.COLLAPSE})
+    2
+    """
+    newest_first = [verdicts[number] in WARNED for number in sorted(verdicts, reverse=True)]
+    return newest_first.index(False) if False in newest_first else len(newest_first)
 
 
 def verdict_over_seeds(verdicts: Sequence[Verdict]) -> Verdict:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from ouroscope.records.analysis import AnalyzeCorpus, Compare, Comparison, MetricInfo, Report
+from ouroscope.client.batches import Fields
+from ouroscope.records.analysis import AnalyzeCorpus, BaselineInfo, Compare, Comparison, MetricInfo, Report
+from ouroscope.records.documents import View
 from ouroscope.records.generation import Generate, Generated, ModelInfo, PreparePrompts, Score, Scored
 from ouroscope.records.progress import Progress
 from ouroscope.records.training import FineTune, FineTuned
@@ -44,8 +46,16 @@ class Analyzer(Protocol):
     async def analyze_corpus(self, request: AnalyzeCorpus, on_progress: OnProgress | None = None) -> Report:
         """Measure."""
 
+    async def analyze_batches(
+        self, found: AsyncIterator[Fields], *, view: View, drawn_concepts: int, repeated_texts: int
+    ) -> Report:
+        """Measure what is passed on."""
+
     async def compare(self, request: Compare) -> Comparison:
         """Judge."""
+
+    async def get_baseline(self, name: str) -> BaselineInfo:
+        """Return a frozen baseline."""
 
     async def list_metrics(self) -> tuple[MetricInfo, ...]:
         """Return the catalogue, for the units of metrics."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ouroscope.errors import CapabilityMissing
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.generation import Capability, SamplingSpec
-from services.generator.tokens import Tokens
+from ouroscope.tokens import Tokens
 
 Pulse = Callable[[int], None]
 """Called after every step with the number of tokens that it made; raises Cancelled when the work is to stop."""

@@ -27,13 +27,13 @@ from ouroscope.models import BUILDING, SAFELY, check_model_directory
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.generation import Capability, SamplingSpec
 from ouroscope.store.artifacts import ArtifactStore
+from ouroscope.tokens import Tokens
 from services.generator.backend import Continuation, Expectation, Prompt, Pulse, TokenScores, Written
 from services.generator.hf_decoding import continue_prompts
 from services.generator.hf_scoring import Head, expect_next, judge_texts
 from services.generator.models import stored_shape
 from services.generator.plan import batch_size
 from services.generator.sampling import noise
-from services.generator.tokens import Tokens
 
 log = structlog.get_logger(__name__)
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ouroscope.errors import PreconditionFailed
+from ouroscope.probabilities import check_finite
 from ouroscope.records.generation import SamplingSpec
 from services.generator.backend import Pulse
 from services.generator.hf_cache import cache_with_room
@@ -67,8 +67,7 @@ def choose(logits_BV: Tensor, noise_B: Tensor, sampling: SamplingSpec) -> Tensor
     The result is a function of the row alone.
     """
     best_B1 = logits_BV.amax(-1, keepdim=True)
-    if not bool(torch.isfinite(best_B1).all()):
-        raise PreconditionFailed("the model's probabilities are not numbers: its training diverged; use an earlier one")
+    check_finite(best_B1)
     if sampling.temperature == 0:
         return logits_BV.argmax(-1)
     scores_BK, tokens_BK = _kept(logits_BV, sampling)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ouroscope.errors import PreconditionFailed
+from ouroscope.probabilities import check_finite, expectations, log_probabilities
 from services.generator.backend import Expectation, TokenScores
 
 _LOGIT_BYTES = 32 * 1024 * 1024
@@ -63,10 +63,7 @@ class Head:
         """Return logits [R, V] in float32."""
         found = self.model.get_output_embeddings()(states_RX) if self.apart else states_RX
         logits_RV: Tensor = found.float()
-        if not bool(torch.isfinite(logits_RV).all()):
-            raise PreconditionFailed(
-                "the model's probabilities are not numbers: its training diverged; use an earlier one"
-            )
+        check_finite(logits_RV)
         return logits_RV
 
 
@@ -84,7 +81,7 @@ def judge_texts(head: Head, texts: Sequence[Sequence[int]], scored_from: Sequenc
     rows = [(text, place - 1) for text, ids in enumerate(texts) for place in range(scored_from[text], len(ids))]
     targets = torch.tensor([texts[text][place + 1] for text, place in rows], device=inputs_BT.device)
     found = [
-        _log_probabilities(logits_RV, targets_R) for logits_RV, targets_R in _portions(head, states_BTX, rows, targets)
+        log_probabilities(logits_RV, targets_R) for logits_RV, targets_R in _portions(head, states_BTX, rows, targets)
     ]
     log_all, greedy_all = (torch.cat(column).cpu() for column in zip(*found, strict=True))
     ends = np.cumsum([len(ids) - first for ids, first in zip(texts, scored_from, strict=True)])[:-1]
@@ -121,26 +118,12 @@ def _portions(
         yield head.logits(states_BTX[text_R, place_R]), targets[begin : begin + size]
 
 
-def _log_probabilities(logits_RV: Tensor, targets_R: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the log-probability of each target and whether it is the first choice."""
-    log_RV = torch.log_softmax(logits_RV, -1)
-    return log_RV.gather(-1, targets_R[:, None]).squeeze(-1), logits_RV.argmax(-1) == targets_R
-
-
 def _expectations(
     logits_RV: Tensor, targets_R: Tensor, following: Iterator[int | None], top_n: int
 ) -> Iterator[Expectation]:
-    log_RV = torch.log_softmax(logits_RV, -1)
-    share_RV = log_RV.exp()
-    # Where a probability is 0 its logarithm is minus infinity, and 0 times that is no number.
-    entropy_R = -(share_RV * log_RV.clamp(min=torch.finfo(torch.float32).min)).sum(-1, dtype=torch.float64)
-    top_RN = share_RV.topk(min(top_n, share_RV.shape[-1]), -1).values.double()
-    true_R = share_RV.gather(-1, targets_R[:, None]).squeeze(-1).double()
-    rank_R = (logits_RV > logits_RV.gather(-1, targets_R[:, None])).sum(-1) + 1
-    columns = zip(top_RN.tolist(), entropy_R.tolist(), true_R.tolist(), rank_R.tolist(), strict=True)
-    for top, entropy, probability, rank in columns:
+    for top, entropy, rank, probability in expectations(logits_RV, targets_R, top_n):
         known = next(following) is not None
-        yield Expectation(tuple(top), max(0.0, entropy), rank if known else None, probability if known else None)
+        yield Expectation(top, entropy, rank if known else None, probability if known else None)
 
 
 def _hidden(model: Any, inputs_BT: Tensor) -> Tensor:

@@ -22,13 +22,13 @@ from ouroscope.records.generation import (
     Scored,
 )
 from ouroscope.store.artifacts import ArtifactStore
+from ouroscope.tokens import Tokens
 from services.generator import models, windows
 from services.generator.backend import Backend, require
 from services.generator.generation import generate
 from services.generator.meter import Task
 from services.generator.plan import plan_for
 from services.generator.scoring import score
-from services.generator.tokens import Tokens
 
 R = TypeVar("R")
 Job = tuple[Any, Callable[[Task], R]]

@@ -22,10 +22,10 @@ from ouroscope.records.generation import Capability, ModelInfo
 from ouroscope.records.progress import Progress
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.store.files import storage_errors
+from ouroscope.tokens import Tokens
 from services.generator import hub
 from services.generator.meter import Task
 from services.generator.plan import ModelShape
-from services.generator.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

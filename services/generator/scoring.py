@@ -19,6 +19,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from ouroscope.corpora.openings import end_of_words
 from ouroscope.corpora.stored import read_corpus
 from ouroscope.errors import InvalidRequest
 from ouroscope.predictions import write_predictions
@@ -27,10 +28,10 @@ from ouroscope.records.documents import Document
 from ouroscope.records.generation import Capability, PromptUnit, Score, Scored
 from ouroscope.records.predictions import NextToken, ScoredText, TextRole
 from ouroscope.store.artifacts import ArtifactStore
+from ouroscope.tokens import Tokens
 from services.generator.backend import Backend, LanguageModel, TokenScores, require
 from services.generator.meter import Meter, Task
 from services.generator.plan import parts
-from services.generator.tokens import Tokens
 
 log = structlog.get_logger(__name__)
 
@@ -136,18 +137,6 @@ def _prompt(tokens: Tokens, text: str, request: Score) -> tuple[list[int] | None
         return None, None
     kept = ids[: request.prompt_length] if request.prompt_unit is PromptUnit.TOKENS else ids
     return kept, next(iter(following), None)
-
-
-def end_of_words(text: str, words: int) -> int | None:
-    """Return where the `words`-th word between white space ends, or None if there are fewer.
-
-    >>> end_of_words("two words here", 2)
-    9
-    """
-    end = 0
-    for word in text.split()[:words]:
-        end = text.index(word, end) + len(word)
-    return end if len(text.split()) >= words else None
 
 
 def _check_room(model: LanguageModel, document: Document, ids: Sequence[int]) -> None:

@@ -21,9 +21,9 @@ from ouroscope.records.documents import Document, Origin
 from ouroscope.records.generation import Generated, PreparePrompts, WindowSpec
 from ouroscope.records.progress import Progress
 from ouroscope.store.artifacts import ArtifactStore
+from ouroscope.tokens import Tokens
 from services.generator.meter import Task
 from services.generator.plan import parts
-from services.generator.tokens import Tokens
 
 ALGORITHM = "windows/1"
 """Part of the digest of every request for windows: raise it when the same request would give other windows."""

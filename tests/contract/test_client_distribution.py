@@ -69,6 +69,7 @@ class Refuse(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Refuse())
 import ouroscope.client
+import ouroscope.integrations.gateway_logs, ouroscope.integrations.mlflow, ouroscope.integrations.pipeline
 """
 
 
@@ -147,7 +148,9 @@ def settings_of(path: Path) -> dict[str, Any]:
     return project
 
 
-def test_importing_the_clients_needs_no_more_than_the_wheel_asks_for(root: Path, users: Path, installed: Path):
+def test_importing_the_clients_and_the_adapters_needs_no_more_than_the_wheel_asks_for(
+    root: Path, users: Path, installed: Path
+):
     brought = closure(settings_of(root / "client/pyproject.toml")["dependencies"])
     modules = [
         module
@@ -162,3 +165,4 @@ def test_both_distributions_ask_for_the_same_versions(root: Path):
     assert set(clients["dependencies"]) < set(ours["dependencies"])
     assert clients["requires-python"] == ours["requires-python"]
     assert set(clients["optional-dependencies"]["store"]) < set(ours["dependencies"])
+    assert clients["optional-dependencies"]["mlflow"] == ours["optional-dependencies"]["mlflow"]

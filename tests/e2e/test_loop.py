@@ -143,6 +143,7 @@ def four_processes(environment: dict[str, str]) -> Iterator[dict[str, str]]:
     told |= {f"OURO_COORDINATOR_{name.upper()}": at[name] for name in SERVICES[:3]}
     told |= {f"OURO_{name.upper()}_METRICS_PORT": "0" for name in SERVICES[:3]}
     told |= {"OURO_COORDINATOR_METRICS_ADDRESS": at["metrics"], "OURO_COORDINATOR_METRICS_GRACE": "2"}
+    told |= {"OURO_COORDINATOR_PAGE_ADDRESS": "127.0.0.1:0"}
     # The number of threads moves the last bits of a sum, so it is part of what makes two runs the same.
     told |= {f"OURO_{name.upper()}_THREADS": str(threads_each()) for name in ("generator", "trainer")}
     served = [start({**environment, **told}, "serve", name) for name in SERVICES]

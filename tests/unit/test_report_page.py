@@ -7,7 +7,6 @@ import re
 import runpy
 from collections import Counter
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -15,46 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ouroscope.corpora.stored import write_corpus
+from ouroscope.layout import force_layout
 from ouroscope.records.analysis import Direction, Verdict
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document
 from ouroscope.records.runs import ArmSpec, ArmVerdict, RunState
 from ouroscope.store import ArtifactStore
-from ouroscope_app.report import load_view, render_report
-from ouroscope_app.report.differences import Difference, interval, rows
-from ouroscope_app.report.lines import arm_style, metric_series, reference_series
-from ouroscope_app.report.network import force_layout
-from ouroscope_app.report.svg import Scale, element, spread, ticks
-from ouroscope_app.report.view import RunView
+from services.coordinator.report.differences import Difference, interval, rows
+from services.coordinator.report.lines import arm_style, metric_series, reference_series
+from services.coordinator.report.loading import Artifacts, load_view
+from services.coordinator.report.page import render_report
+from services.coordinator.report.svg import Scale, element, spread, ticks
+from services.coordinator.report.view import RunView
+from tests.html_reader import Reader
 
 EXAMPLE = runpy.run_path(str(Path(__file__).parent.parent / "report_example.py"))
-VOID = {"meta", "br", "hr", "link", "img", "input"}
-
-
-class Reader(HTMLParser):
-    """Reads a page: its elements, the text of it, and whether every element is closed."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(html)
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += "" if self._open[-1:] == ["style"] else data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 @pytest.fixture(scope="module")
@@ -310,6 +284,7 @@ def luminance(colour: str) -> float:
 
 def test_a_view_is_read_from_the_store_and_what_is_gone_is_left_out(view, tmp_path):
     from services.analyzer import reports
+    from services.analyzer.catalogue import CATALOGUE
     from services.analyzer.side import side_of
 
     store = ArtifactStore(tmp_path)
@@ -319,7 +294,7 @@ def test_a_view_is_read_from_the_store_and_what_is_gone_is_left_out(view, tmp_pa
     gone = ArtifactRef(ArtifactKind.REPORT, "0" * 64)
     kept = replace(view.points[0].generation, report=report.report, human_report=gone, samples=samples)
     lost = replace(view.points[1].generation, report=gone, samples=ArtifactRef(ArtifactKind.CORPUS, "0" * 64))
-    loaded = load_view(store, view.run, [lost, kept])
+    loaded = load_view(Artifacts(store), view.run, [lost, kept], CATALOGUE)
     assert [point.number for point in loaded.points] == [0, 1]
     assert loaded.points[0].report.metrics == report.metrics
     assert loaded.points[0].human is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import logging
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -21,6 +23,7 @@ from ouroscope.errors import PreconditionFailed
 from ouroscope.telemetry.http import MetricsEndpoint, start_metrics_endpoint
 from ouroscope.telemetry.logs import configure_logs, get_logger
 from ouroscope.telemetry.service_metrics import ServiceMetrics
+from ouroscope.telemetry.written import WrittenFamilies
 
 
 @pytest.fixture
@@ -144,6 +147,63 @@ def test_a_scraper_that_asks_for_openmetrics_gets_it(registry, endpoint):
     assert kind.startswith("application/openmetrics-text")
     names = {family.name for family in openmetrics.text_string_to_metric_families(text)}
     assert "ouroscope_documents_analysed" in names
+
+
+class Pieces:
+    """Families of two things, written once."""
+
+    def __init__(self) -> None:
+        self.families = WrittenFamilies()
+        for name in ("a", 'b "quoted"\n# HELP toy_size_bytes'):
+            size = GaugeMetricFamily("toy_size_bytes", "How large.", labels=["thing"])
+            size.add_metric([name], 1.5)
+            empty = GaugeMetricFamily("toy_nothing", "Nothing.", labels=["thing"])
+            self.families.put(name, [size, empty])
+
+    def text(self) -> str:
+        return self.families.text()
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/openmetrics-text; version=1.0.0"])
+def test_text_that_is_at_hand_is_shown_beside_the_registry_in_either_format(registry, accept):
+    ServiceMetrics(registry).documents_analysed.inc(2)
+    endpoint = start_metrics_endpoint(registry, 0, sources=[Pieces()])
+    _, text = get(endpoint.url, accept)
+    endpoint.close()
+    parse = openmetrics.text_string_to_metric_families if "open" in accept else text_string_to_metric_families
+    families = {family.name: family for family in parse(text)}
+    assert {s.labels["thing"] for s in families["toy_size_bytes"].samples} == {
+        "a",
+        'b "quoted"\n# HELP toy_size_bytes',
+    }
+    assert "toy_nothing" not in families
+    assert "ouroscope_documents_analysed" in {name.removesuffix("_total") for name in families}
+
+
+def test_a_piece_is_replaced_and_dropped_without_the_others():
+    pieces = Pieces().families
+    size = GaugeMetricFamily("toy_size_bytes", "How large.", labels=["thing"])
+    size.add_metric(["a"], 2.0)
+    pieces.put("a", [size])
+    assert 'toy_size_bytes{thing="a"} 2.0\n' in pieces.text()
+    assert pieces.text().count('thing="a"') == 1
+    for name in ("a", "a", 'b "quoted"\n# HELP toy_size_bytes'):
+        pieces.drop(name)
+    assert pieces.text() == ""
+
+
+def test_a_scraper_that_reads_gzip_gets_it(registry, endpoint):
+    ServiceMetrics(registry).documents_analysed.inc(2)
+    asked = urllib.request.Request(endpoint.url, headers={"Accept-Encoding": "gzip"})
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        assert b"ouroscope_documents_analysed_total 2.0" in gzip.decompress(answer.read())
+
+
+def test_nothing_can_be_sent_there(endpoint):
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(endpoint.url, data=b"x", timeout=10)
+    assert caught.value.code == 405
+    caught.value.close()
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics/x", "/favicon.ico"])

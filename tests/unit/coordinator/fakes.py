@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ouroscope.canonical import digest_of
+from ouroscope.client.batches import Fields
 from ouroscope.errors import StorageFull, Unavailable
 from ouroscope.records.analysis import (
     AnalyzeCorpus,
+    BaselineInfo,
     Compare,
     Comparison,
     Direction,
@@ -84,6 +87,8 @@ class Team:
     """Raised once by the work of that name."""
     asked: list[object] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    passed_on: list[Fields] = field(default_factory=list)
+    """What streams have brought."""
     at_work: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -143,6 +148,25 @@ class Team:
             model_metrics=(MetricValue(id="heldout_perplexity", value=261.5),) if request.predictions else (),
         )
         return await self._work("analyse", request, report)
+
+    async def analyze_batches(self, found: AsyncIterator[Fields], **options: Any) -> Report:
+        """Measure what is passed on: the report is named by the messages, in whatever order and pieces they come."""
+        messages = []
+        try:
+            async for fields in found:
+                self.passed_on.append(fields)
+                messages += [item.SerializeToString().hex() for items in fields.values() for item in items]
+                self._raise_trouble("analyse")
+        except asyncio.CancelledError:
+            self.cancelled.append("analyse")
+            raise
+        values = (MetricValue(id="token_entropy", value=5.0, lower=4.9, upper=5.1),)
+        rungs = (Rung(budget=10_000, clusters=20, metrics=values),)
+        return Report(report=made(ArtifactKind.REPORT, sorted(messages)), analyzer_version="test", rungs=rungs)
+
+    async def get_baseline(self, name: str) -> BaselineInfo:
+        """Tell of a frozen baseline."""
+        return BaselineInfo(name=name, baseline=made(ArtifactKind.BASELINE, name), analyzer_version="test")
 
     async def compare(self, request: Compare) -> Comparison:
         """Judge: three generations with a history behind them are a collapse."""

@@ -10,35 +10,18 @@ from datetime import timedelta
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from ouroscope.records.analysis import (
-    Comparison,
-    Family,
-    FamilyEffect,
-    MetricEffect,
-    Verdict,
-    VerdictReason,
-)
-from ouroscope.records.runs import ArmVerdict, DatasetSpec, Generation, Run, RunState
+from ouroscope.records.analysis import Comparison, Verdict
+from ouroscope.records.runs import ArmVerdict, DatasetSpec, RunState
 from services.coordinator.collector import RunCollector
-from services.coordinator.exposition import unit_suffix
-from services.coordinator.plan import Lane
+from services.coordinator.families import unit_suffix
+from services.coordinator.metric_book import MetricBook
 from services.coordinator.rows import Kept, Measured
 
 from .conftest import NOON, a_run
 from .fakes import CATALOGUE, small_spec
+from .sightings import RUN, VALUES, compared, examined, show_run
 
-RUN = a_run(small_spec(seeds=2), state=RunState.RUNNING)
-
-COMPARISON = Comparison(
-    verdict=Verdict.WARNING,
-    reason=VerdictReason.BEYOND_MARGIN,
-    sentence="it moved",
-    families=(FamilyEffect(family=Family.TEXT, effect=2.0, lower=1.5, upper=2.5, p_value=0.01, metrics=("types",)),),
-    metrics=(
-        MetricEffect(id="token_entropy", effect=3.0, lower=2.0, upper=4.0),
-        MetricEffect(id="yule_k", undefined_because="too few tokens"),
-    ),
-)
+COMPARISON = compared()
 
 
 class Clock:
@@ -58,21 +41,14 @@ def clock() -> Clock:
 
 @pytest.fixture
 def collector(clock: Clock) -> RunCollector:
-    made_up = RunCollector(grace=300.0, limit=2, clock=clock, unix_time=lambda: 1_767_000_000.0)
-    made_up.know_metrics(CATALOGUE)
-    return made_up
+    book = MetricBook()
+    book.know(CATALOGUE)
+    return RunCollector(book, grace=300.0, limit=2, clock=clock, unix_time=lambda: 1_767_000_000.0)
 
 
-def examined(seed: int, number: int, entropy: float | None = 5.0, comparison: Comparison | None = COMPARISON) -> Kept:
-    """Return a generation of the replace arm with values."""
-    lane = Lane("r", "replace", seed)
-    values = (
-        Measured(id="token_entropy", value=entropy),
-        Measured(id="yule_k", value=None),
-        Measured(id="heldout_perplexity", value=261.5, model=True),
-        Measured(id="not_in_the_catalogue", value=1.0),
-    )
-    return Kept(lane, Generation(name=lane.generation_name(number), number=number, comparison=comparison), values)
+def seen(seed: int, number: int, entropy: float | None = 5.0, comparison: Comparison | None = COMPARISON) -> Kept:
+    """Return a generation with that entropy."""
+    return examined(seed, number, comparison, (Measured(id="token_entropy", value=entropy), *VALUES[1:]))
 
 
 def shown(collector: RunCollector) -> dict[str, float]:
@@ -89,38 +65,66 @@ def text_of(collector: RunCollector) -> str:
 
 
 def test_values_are_shown_with_their_unit_and_nothing_that_was_undefined_is(collector: RunCollector) -> None:
-    collector.generation_examined(RUN, examined(0, 3))
+    collector.generation_examined(RUN, seen(0, 3))
     samples = shown(collector)
     assert samples['ouroscope_corpus_token_entropy_nats{arm="replace",run="r"}'] == 5.0
     assert samples['ouroscope_generation{arm="replace",run="r"}'] == 3
     assert not any("yule_k" in name and name.startswith("ouroscope_corpus") for name in samples)
-    assert samples['ouroscope_metric_undefined_total{metric="yule_k"}'] == 1
+
+
+def test_what_was_undefined_is_counted_once_a_generation_and_starts_at_0() -> None:
+    book = MetricBook()
+    book.know(CATALOGUE)
+    collector = RunCollector(book)
+    assert counted(book, "yule_k") == counted(book, "token_entropy") == 0
+    collector.run_changed(RUN)
+    for comparison in (None, COMPARISON):  # shown when it is measured, and again when it is compared
+        collector.generation_examined(RUN, seen(0, 0, comparison=comparison))
+    assert (counted(book, "yule_k"), counted(book, "token_entropy")) == (1, 0)
+    collector.generation_examined(RUN, seen(0, 1))
+    assert counted(book, "yule_k") == 2
+
+
+def test_generations_of_earlier_processes_are_shown_but_not_counted_again() -> None:
+    book = MetricBook()
+    book.know(CATALOGUE)
+    collector = RunCollector(book)
+    collector.generation_examined(RUN, seen(0, 0))  # as a board opens a run that goes on
+    collector.run_changed(RUN)
+    assert counted(book, "yule_k") == 0
+    assert shown(collector)['ouroscope_generation{arm="replace",run="r"}'] == 0
+
+
+def counted(book: MetricBook, metric: str) -> float:
+    """Return how often a metric was undefined."""
+    families = {family.name: family for family in book.collect()}
+    return next(s.value for s in families["ouroscope_metric_undefined"].samples if s.labels["metric"] == metric)
 
 
 def test_model_values_say_which_text_the_model_was_asked_about(collector: RunCollector) -> None:
     spec = small_spec(dataset=DatasetSpec(source="/some/where/news.jsonl"))
-    collector.generation_examined(a_run(spec), examined(0, 1))
+    collector.generation_examined(a_run(spec), seen(0, 1))
     name = 'ouroscope_model_heldout_perplexity{arm="replace",prompts="news.jsonl",run="r"}'
     assert shown(collector)[name] == 261.5
 
 
 def test_a_value_is_the_mean_over_the_seeds_that_are_at_the_newest_generation(collector: RunCollector) -> None:
     name = 'ouroscope_corpus_token_entropy_nats{arm="replace",run="r"}'
-    collector.generation_examined(RUN, examined(0, 1, 4.0))
-    collector.generation_examined(RUN, examined(1, 1, 5.0))
+    collector.generation_examined(RUN, seen(0, 1, 4.0))
+    collector.generation_examined(RUN, seen(1, 1, 5.0))
     assert shown(collector)[name] == 4.5
-    collector.generation_examined(RUN, examined(0, 2, 1.0))
+    collector.generation_examined(RUN, seen(0, 2, 1.0))
     assert shown(collector)[name] == 1.0
 
 
 def test_a_replayed_generation_does_not_push_a_newer_one_aside(collector: RunCollector) -> None:
-    collector.generation_examined(RUN, examined(0, 2, 1.0))
-    collector.generation_examined(RUN, examined(0, 1, 9.0))
+    collector.generation_examined(RUN, seen(0, 2, 1.0))
+    collector.generation_examined(RUN, seen(0, 1, 9.0))
     assert shown(collector)['ouroscope_corpus_token_entropy_nats{arm="replace",run="r"}'] == 1.0
 
 
 def test_effects_and_their_bounds_are_shown_for_metrics_and_families(collector: RunCollector) -> None:
-    collector.generation_examined(RUN, examined(0, 1))
+    collector.generation_examined(RUN, seen(0, 1))
     samples = shown(collector)
     for suffix, expected in (("", 3.0), ("_lower", 2.0), ("_upper", 4.0)):
         labels = '{arm="replace",metric="token_entropy",run="r"}'
@@ -142,8 +146,24 @@ def test_exactly_one_verdict_and_one_state_of_a_run_is_1(collector: RunCollector
     assert (len(states), len(levels)) == (5, 4)
 
 
+@pytest.mark.parametrize(
+    ("by_seed", "in_a_row"),
+    [(("W", "W"), 1), (("WSWW", "WSSW"), 2), (("SWW", "SSS"), 2), (("S", "S"), 0), (("WWS", "WWS"), 0)],
+)
+def test_warned_generations_are_those_in_a_row_that_half_of_the_seeds_reach(
+    collector: RunCollector, by_seed: tuple[str, ...], in_a_row: int
+) -> None:
+    levels = {"W": COMPARISON, "S": replace(COMPARISON, verdict=Verdict.STABLE)}
+    for seed, verdicts in enumerate(by_seed):
+        collector.generation_examined(RUN, seen(seed, 0, comparison=None))
+        for number, level in enumerate(verdicts, start=1):
+            collector.generation_examined(RUN, seen(seed, number, comparison=levels[level]))
+    collector.run_changed(replace(RUN, verdicts=(ArmVerdict(arm="replace", verdict=Verdict.WARNING, sentence="x"),)))
+    assert shown(collector)['ouroscope_warned_generations{arm="replace",run="r"}'] == in_a_row
+
+
 def test_an_ended_run_is_shown_for_the_grace_time_and_then_gone(collector: RunCollector, clock: Clock) -> None:
-    collector.generation_examined(RUN, examined(0, 1))
+    collector.generation_examined(RUN, seen(0, 1))
     collector.run_changed(replace(RUN, state=RunState.SUCCEEDED))
     clock.time += 299
     assert shown(collector)['ouroscope_run_state{run="r",state="SUCCEEDED"}'] == 1
@@ -190,9 +210,8 @@ def test_stage_durations_are_a_histogram(collector: RunCollector) -> None:
 
 
 def test_before_the_catalogue_is_known_no_value_has_a_wrong_name() -> None:
-    collector = RunCollector()
-    collector.generation_examined(RUN, examined(0, 1))
-    assert not collector.knows_metrics
+    collector = RunCollector(MetricBook())
+    collector.generation_examined(RUN, seen(0, 1))
     assert "ouroscope_corpus_" not in text_of(collector)
 
 
@@ -204,25 +223,15 @@ def test_before_the_catalogue_is_known_no_value_has_a_wrong_name() -> None:
         ("gini_top100", "1", ""),
         ("effective_tokens", "tokens", ""),
         ("types", "words", "_words"),
+        ("dependency_depth_variance", "steps^2", "_steps_2"),
     ],
 )
 def test_a_unit_is_part_of_the_name_unless_it_says_nothing_or_is_there(metric: str, unit: str, suffix: str) -> None:
     assert unit_suffix(metric, unit) == suffix
 
 
-def full(collector: RunCollector) -> Run:
-    """Let everything be shown that there is."""
-    verdicts = (ArmVerdict(arm="replace", verdict=Verdict.COLLAPSE, sentence="gone"),)
-    run = replace(RUN, verdicts=verdicts, generations_done=1)
-    collector.run_changed(RUN)
-    collector.run_changed(run)
-    collector.generation_examined(run, examined(0, 1))
-    collector.stage_took("generate", 2.0)
-    return run
-
-
 def test_promtool_finds_nothing_wrong(collector: RunCollector, program: Callable[[str], str]) -> None:
-    full(collector)
+    show_run(collector)
     promtool = program("promtool")
     checked = subprocess.run(
         [promtool, "check", "metrics"], input=text_of(collector), capture_output=True, text=True, timeout=30

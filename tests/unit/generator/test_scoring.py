@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
 
+from ouroscope.corpora.openings import end_of_words
 from ouroscope.corpora.stored import read_corpus, write_corpus
 from ouroscope.errors import Cancelled, CapabilityMissing, InvalidRequest
 from ouroscope.predictions import read_next_tokens, read_scored_texts
@@ -20,11 +21,11 @@ from ouroscope.records.documents import Document
 from ouroscope.records.generation import Capability, PromptUnit, Score, Scored
 from ouroscope.records.predictions import NextToken, ScoredText, TextRole
 from ouroscope.store.artifacts import ArtifactStore
+from ouroscope.tokens import Tokens
 from services.generator import hf_scoring
 from services.generator.hf_backend import HfBackend, HfModel
 from services.generator.hf_scoring import Head
-from services.generator.scoring import cut_texts, end_of_words, score, unigram_perplexity
-from services.generator.tokens import Tokens
+from services.generator.scoring import cut_texts, score, unigram_perplexity
 
 Ask = Callable[..., tuple[Scored, list[NextToken], list[ScoredText]]]
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
+from ouroscope.tokens import Tokens
 from services.generator.hf_backend import HfModel
-from services.generator.tokens import Tokens
 
 
 @pytest.fixture

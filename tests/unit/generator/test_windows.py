@@ -15,8 +15,8 @@ from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import Document, Origin
 from ouroscope.records.generation import PreparePrompts, WindowSpec
 from ouroscope.store.artifacts import ArtifactStore
+from ouroscope.tokens import Tokens
 from services.generator.hf_backend import HfModel
-from services.generator.tokens import Tokens
 from services.generator.windows import Pool, prepare_prompts, take, windows
 
 WINDOW = WindowSpec(document_tokens=16, prefix_tokens=5, count=6, seed=3)

@@ -1,4 +1,4 @@
-"""How a model cuts text into tokens. Text is only ever text: a control token spelt out in a document stays letters.
+"""How a model cuts text into tokens. Text is text: a control token spelt out in a document stays letters unless asked.
 
 Works on `tokenizer.json` with the tokenizers library alone, so it needs neither torch nor the model.
 
@@ -25,11 +25,20 @@ _PROBE = ("Ouro", "scope")
 class Tokens:
     """Text to tokens and back."""
 
-    def __init__(self, tokenizer: Tokenizer, *, start: Sequence[int], ends: Iterable[int]) -> None:
-        """`start`: tokens before every text; `ends`: tokens that end a document."""
+    def __init__(
+        self, tokenizer: Tokenizer, *, start: Sequence[int], ends: Iterable[int], control: bool = False
+    ) -> None:
+        """Take a tokenizer, which is changed by this, and the tokens that begin and end a document.
+
+        Args:
+            tokenizer: of the tokenizers library.
+            start: tokens before every text.
+            ends: tokens that end a document.
+            control: whether control tokens may be spelt out in text, as in the template of a chat.
+        """
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True
+        tokenizer.encode_special_tokens = not control
         self._tokenizer = tokenizer
         self.start = tuple(start)
         self.ends = frozenset(ends)
@@ -55,7 +64,7 @@ class Tokens:
             ) from error
         settings = [_object(directory / name) for name in ("generation_config.json", "config.json")]
         ends, begins = (_first_given(settings, key) for key in ("eos_token_id", "bos_token_id"))
-        return cls(tokenizer, start=_template(tokenizer) or begins[:1] or ends[:1], ends=ends)
+        return cls(tokenizer, start=template_start(tokenizer) or begins[:1] or ends[:1], ends=ends)
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of `text`, without start or end."""
@@ -111,7 +120,7 @@ class Tokens:
         return self.decode_many([[*first, *second], second]) == ["".join(_PROBE), _PROBE[1]]
 
 
-def _template(tokenizer: Tokenizer) -> list[int]:
+def template_start(tokenizer: Tokenizer) -> list[int]:
     """Return what the tokenizer's own template puts before a text."""
     plain = tokenizer.encode(_PROBE[0], add_special_tokens=False).ids
     framed = list(tokenizer.encode(_PROBE[0], add_special_tokens=True).ids)

@@ -1,0 +1,224 @@
+"""The coordinator's page in a real browser, with a real run behind it and a real monitor beside it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from ouroscope.client import SyncMonitors
+from ouroscope.records.documents import Document
+from tests.e2e.browser import Browser
+from tests.e2e.specs import write_small_spec
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("loop"), pytest.mark.timeout(1500)]
+
+PROGRAM = """
+import asyncio, json, signal, sys
+from pathlib import Path
+
+from ouroscope.telemetry.logs import configure_logs
+from ouroscope_app.embedded import coordinator_client, embedded_services
+from ouroscope_app.home import Home
+from ouroscope_app.specs import load_spec
+
+
+async def main() -> None:
+    configure_logs(json=True, level="warning")
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with embedded_services(Home(Path(sys.argv[1])).prepare()) as at:
+        print(json.dumps({"page": at.page, "coordinator": at.coordinator}), flush=True)
+        if await asyncio.to_thread(sys.stdin.readline):
+            async with coordinator_client(at.coordinator) as client:
+                await client.create_run(load_spec(sys.argv[2]), "live")
+        await stop.wait()
+
+
+asyncio.run(main())
+"""
+A_RUN = 400.0
+"""Seconds that a small run may take on a busy machine."""
+COMPLAINTS = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
+
+
+@dataclass
+class Coordinator:
+    """The four services as a process of their own; a run begins when it is told to."""
+
+    process: subprocess.Popen[str]
+    page: str
+    address: str
+    corpus: Path
+
+    def begin(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+
+    def documents(self) -> list[Document]:
+        """Return real sentences."""
+        texts = [json.loads(line)["text"] for line in self.corpus.read_text().splitlines()]
+        return [Document(id=str(number), text=text) for number, text in enumerate(texts)]
+
+
+@pytest.fixture(scope="module")
+def browser(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    browser = Browser(program("chromium"), tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coordinator]:
+    folder = tmp_path_factory.mktemp("live")
+    command = [sys.executable, "-c", PROGRAM, str(folder / "home"), str(write_small_spec(folder))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            told = json.loads(process.stdout.readline())
+            yield Coordinator(process, told["page"], told["coordinator"], folder / "corpus.jsonl")
+            process.stdin.close()
+        finally:
+            process.terminate()
+        assert process.wait(60) == 0, "drains on SIGTERM, the page with it"
+
+
+def nothing_is_wrong(browser: Browser, coordinator: Coordinator) -> None:
+    """No complaint, nothing asked of anybody else, the page still the one that was opened."""
+    assert browser.seen(*COMPLAINTS) == []
+    urls = {event["request"]["url"] for event in browser.seen("Network.requestWillBeSent")}
+    assert {urlsplit(url).netloc for url in urls} == {urlsplit(coordinator.page).netloc}
+    assert browser.ask("window.stayed") is True
+
+
+def visit(browser: Browser, coordinator: Coordinator, path: str, width: int = 1280, scheme: str = "light") -> None:
+    browser.visit(coordinator.page.rstrip("/") + path, width, 900, scheme=scheme)
+    browser.ask("window.stayed = true")
+
+
+def test_a_run_is_followed_from_the_list_to_its_end_without_loading_again(
+    browser: Browser, coordinator: Coordinator
+) -> None:
+    visit(browser, coordinator, "/")
+    assert "No run was started yet." in browser.ask("document.body.textContent")
+    coordinator.begin()
+    browser.wait_until("document.querySelector('a[href=\"/runs/live\"]') !== null")
+    nothing_is_wrong(browser, coordinator)
+
+    visit(browser, coordinator, "/runs/live")
+    assert browser.ask("document.querySelector('h1').textContent") == "No verdict yet."
+    browser.wait_until("document.querySelector('.progress .doing')?.textContent.length > 0")
+    marks = "document.querySelectorAll('#headline svg.chart .mark').length"
+    browser.wait_until(f"{marks} > 0", A_RUN)
+    before = browser.ask(marks)
+    browser.wait_until(f"{marks} > {before}", A_RUN)
+
+    browser.wait_until("document.querySelector('.meta').textContent.includes('finished')", A_RUN)
+    browser.wait_until("document.querySelectorAll('#networks svg.chart').length > 0")
+    assert "replace" in browser.ask("document.querySelector('h1').textContent")
+    assert browser.ask("document.querySelectorAll('progress').length") == 0
+    assert "Run finished, 6 of 6 generations" in browser.ask("document.getElementById('told').textContent")
+    nothing_is_wrong(browser, coordinator)
+
+
+def test_a_monitor_appears_and_what_a_reader_has_unfolded_stays_so_while_it_goes_on(
+    browser: Browser, coordinator: Coordinator
+) -> None:
+    visit(browser, coordinator, "/")
+    documents = coordinator.documents()
+    with SyncMonitors(coordinator.address) as monitors:
+        monitors.create_monitor("nightly")
+        browser.wait_until("document.querySelector('a[href=\"/monitors/nightly\"]') !== null")
+        nothing_is_wrong(browser, coordinator)
+        visit(browser, coordinator, "/monitors/nightly")
+        assert "waits for its first generation" in browser.ask("document.querySelector('h1').textContent")
+        monitors.record_generation("monitors/nightly", 0, documents)
+        browser.wait_until("document.querySelector('h1').textContent.includes('has its baseline')")
+        browser.ask("document.querySelector('summary').focus()")
+        browser.press("Enter", 13, "\r")
+        browser.wait_until("document.querySelector('details').open")
+        monitors.record_generation("monitors/nightly", 1, documents[::2])
+    browser.wait_until("document.querySelectorAll('.card').length === 1")
+    unfolded = "document.querySelector('details[open] summary')"
+    assert browser.ask(f"{unfolded}.textContent.trim()") == "Generations as a table"
+    assert browser.ask(f"document.activeElement === {unfolded}")
+    nothing_is_wrong(browser, coordinator)
+
+
+PAGES = ("/", "/runs/live", "/monitors/nightly")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_everything_has_a_name_and_a_place(browser: Browser, coordinator: Coordinator, path: str) -> None:
+    visit(browser, coordinator, path)
+    tree = browser.call("Accessibility.getFullAXTree")["nodes"]
+    roles = [node["role"]["value"] for node in tree if not node["ignored"]]
+    assert roles.count("main") == roles.count("navigation") == roles.count("banner") == roles.count("contentinfo") == 1
+    named = ("image", "img", "link", "button", "region", "table", "progressbar", "heading", "DisclosureTriangle")
+    nameless = [
+        node["role"]["value"]
+        for node in tree
+        if not node["ignored"] and node["role"]["value"] in named and not node.get("name", {}).get("value", "").strip()
+    ]
+    assert nameless == []
+    assert browser.ask("document.querySelectorAll('h1').length") == 1
+    assert browser.ask("document.getElementById('told').getAttribute('role')") == "status"
+
+
+def test_the_keyboard_goes_first_to_the_content_and_the_focus_is_seen(
+    browser: Browser, coordinator: Coordinator
+) -> None:
+    visit(browser, coordinator, "/")
+    browser.press("Tab", 9)
+    assert browser.ask("document.activeElement.textContent") == "To the content"
+    box = "document.activeElement.getBoundingClientRect()"
+    assert browser.ask(f"{box}.left >= 0 && {box}.top >= 0")
+    assert browser.ask("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    browser.press("Enter", 13, "\r")
+    assert browser.ask("document.activeElement.id") == "content"
+
+
+def test_updates_can_be_paused(browser: Browser, coordinator: Coordinator) -> None:
+    visit(browser, coordinator, "/")
+    browser.ask("document.getElementById('pause').click()")
+    assert browser.ask("document.getElementById('pause').getAttribute('aria-pressed')") == "true"
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("width", [320, 1280])
+def test_no_page_is_wider_than_the_screen(browser: Browser, coordinator: Coordinator, path: str, width: int) -> None:
+    visit(browser, coordinator, path, width)
+    browser.ask("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert browser.ask("document.documentElement.scrollWidth") <= width
+
+
+def test_it_follows_the_colours_of_the_system(browser: Browser, coordinator: Coordinator) -> None:
+    grounds = []
+    for scheme in ("light", "dark"):
+        visit(browser, coordinator, "/", scheme=scheme)
+        grounds.append(browser.ask("getComputedStyle(document.body).backgroundColor"))
+    assert grounds == ["rgb(251, 250, 247)", "rgb(21, 23, 26)"]
+
+
+@pytest.mark.parametrize("path", PAGES[1:])
+def test_without_a_script_the_page_is_whole_and_can_be_loaded_again(
+    browser: Browser, coordinator: Coordinator, path: str
+) -> None:
+    browser.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        browser.visit(coordinator.page.rstrip("/") + path, 1280, 900)
+        tree = browser.call("Accessibility.getFullAXTree")["nodes"]
+    finally:
+        browser.call("Emulation.setScriptExecutionDisabled", value=False)
+    shown = {(node["role"]["value"], node.get("name", {}).get("value")) for node in tree if not node["ignored"]}
+    assert ("link", "Load again") in shown
+    assert ("button", "Pause updates") not in shown
+    assert sum(role in {"image", "img"} for role, _ in shown) > 0 or path.startswith("/monitors")
