@@ -59,7 +59,7 @@ def replay(baseline: Side, candidates: Iterable[tuple[int, Side]], spread: Human
     told = []
     for generation, candidate in candidates:
         told.append(compare(baseline, candidate, spread=spread, policy=DEFAULT, history=history, generation=generation))
-        history.append(PastEffects(generation=generation, families=told[-1].families))
+        history.append(told[-1].as_past(generation))
     return told
 
 

@@ -41,13 +41,15 @@ class Kind:
 
 
 _SOME = {Half.REPORTING: 52, Half.CALIBRATION: 0}
+_BOTH = {Half.REPORTING: 52, Half.CALIBRATION: 52}
+# Also for calibration: what guards persistence (narrowing, length of documents) was chosen on these.
 KINDS = (
     Kind(name="plain", sequences={Half.REPORTING: 300, Half.CALIBRATION: 80}),
     Kind(name="topic-enters", changes="topic", share=0.5, sequences=_SOME),
-    Kind(name="topic-changes", changes="topic", share=1.0, sequences=_SOME),
+    Kind(name="topic-changes", changes="topic", share=1.0, sequences=_BOTH),
     Kind(name="domain-enters", changes="domain", share=0.2, since=1, sequences=_SOME),
     Kind(name="domain-changes", changes="domain", share=1.0, sequences=_SOME),
-    Kind(name="shorter-documents", shorter=True, sequences=_SOME),
+    Kind(name="shorter-documents", shorter=True, sequences=_BOTH),
     Kind(name="half-the-words", words=WORDS // 2, filled=False, sequences=_SOME),
     Kind(name="twice-the-words", words=2 * WORDS, rung=LADDER[1], baselines=(LARGE,), sequences=_SOME),
 )

@@ -127,7 +127,7 @@ class _Judge:
             self.baseline = side
             return None
         told = compare(self.baseline, side, spread=shipped_spread(), policy=Policy(), history=self.history)
-        self.history += (PastEffects(generation=generation, families=told.families),)
+        self.history += (told.as_past(generation),)
         return told
 
 

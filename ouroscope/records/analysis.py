@@ -246,6 +246,12 @@ class Policy:
     max_novel_token_share: float = 0.03
     """Shift guard: the baseline does not cover the domain of the candidate if the share of candidate tokens that it
     never saw exceeds what its own clusters find new in one another by more than this."""
+    min_narrowing: float = 0.0125
+    """A fall of diversity that lasts is COLLAPSE only if that share lies below what its own clusters find by at least
+    this, on the average of the generations in which it lasts; otherwise it is WARNING: rather another topic."""
+    max_length_ratio: float = 2.0
+    """The same for the mean length of documents: if it is this many times that of the baseline, or its inverse, a fall
+    that lasts is WARNING."""
 
     def __post_init__(self) -> None:
         problems = Problems("policy")
@@ -254,6 +260,8 @@ class Policy:
         problems.check(self.persistence >= 1, "persistence", "must be at least 1")
         problems.check(0.5 <= self.confidence < 1, "confidence", "must be in [0.5, 1)")
         problems.check(0 < self.max_novel_token_share <= 1, "max_novel_token_share", "must be in (0, 1]")
+        problems.check(-1 <= self.min_narrowing <= 1, "min_narrowing", "must be in [-1, 1]")
+        problems.check(self.max_length_ratio > 1, "max_length_ratio", "must be above 1")
         problems.raise_any()
 
 
@@ -290,6 +298,8 @@ class PastEffects:
 
     generation: int
     families: tuple[FamilyEffect, ...]
+    excess_novelty: float | None = None
+    """Share of words that the baseline never saw beyond what was expected; None where no text was compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,6 +383,17 @@ class Comparison:
     first_beyond: int | None = None
     """First generation of the sequence in which a family lay beyond the margin; None where none did, or where the
     request does not number its candidate."""
+
+    @property
+    def excess_novelty(self) -> float | None:
+        """Return how much more of the candidate is new than was to be expected; None where no text was compared."""
+        if self.novel_token_share is None or self.expected_novel_token_share is None:
+            return None
+        return self.novel_token_share - self.expected_novel_token_share
+
+    def as_past(self, generation: int) -> PastEffects:
+        """Return what the verdicts on later generations of the sequence need of this one."""
+        return PastEffects(generation=generation, families=self.families, excess_novelty=self.excess_novelty)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

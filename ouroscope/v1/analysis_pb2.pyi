@@ -631,6 +631,8 @@ class Policy(_message.Message):
     PERSISTENCE_FIELD_NUMBER: _builtins.int
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     MAX_NOVEL_TOKEN_SHARE_FIELD_NUMBER: _builtins.int
+    MIN_NARROWING_FIELD_NUMBER: _builtins.int
+    MAX_LENGTH_RATIO_FIELD_NUMBER: _builtins.int
     margin: _builtins.float
     """Effects below it are within the human band; above 0; default 1."""
     far_bound: _builtins.float
@@ -643,6 +645,15 @@ class Policy(_message.Message):
     """A verdict is given while the share of candidate tokens that the baseline never saw exceeds what its own clusters find
     new in one another by at most this, in (0, 1]; default 0.03.
     """
+    min_narrowing: _builtins.float
+    """A fall of diversity that lasts is COLLAPSE only if that share lies below what the baseline's clusters find new in one
+    another by at least this, on the average of the generations in which it lasts, in [-1, 1]; default 0.0125. Otherwise
+    it is WARNING: rather another topic.
+    """
+    max_length_ratio: _builtins.float
+    """The same for the mean length of documents: where it is more than this many times that of the baseline, or less than
+    its inverse, a fall that lasts is WARNING; above 1; default 2.
+    """
     def __init__(
         self,
         *,
@@ -651,10 +662,12 @@ class Policy(_message.Message):
         persistence: _builtins.int | None = ...,
         confidence: _builtins.float | None = ...,
         max_novel_token_share: _builtins.float | None = ...,
+        min_narrowing: _builtins.float | None = ...,
+        max_length_ratio: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_far_bound", b"_far_bound", "_margin", b"_margin", "_max_novel_token_share", b"_max_novel_token_share", "_persistence", b"_persistence", "confidence", b"confidence", "far_bound", b"far_bound", "margin", b"margin", "max_novel_token_share", b"max_novel_token_share", "persistence", b"persistence"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_far_bound", b"_far_bound", "_margin", b"_margin", "_max_length_ratio", b"_max_length_ratio", "_max_novel_token_share", b"_max_novel_token_share", "_min_narrowing", b"_min_narrowing", "_persistence", b"_persistence", "confidence", b"confidence", "far_bound", b"far_bound", "margin", b"margin", "max_length_ratio", b"max_length_ratio", "max_novel_token_share", b"max_novel_token_share", "min_narrowing", b"min_narrowing", "persistence", b"persistence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_far_bound", b"_far_bound", "_margin", b"_margin", "_max_novel_token_share", b"_max_novel_token_share", "_persistence", b"_persistence", "confidence", b"confidence", "far_bound", b"far_bound", "margin", b"margin", "max_novel_token_share", b"max_novel_token_share", "persistence", b"persistence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_far_bound", b"_far_bound", "_margin", b"_margin", "_max_length_ratio", b"_max_length_ratio", "_max_novel_token_share", b"_max_novel_token_share", "_min_narrowing", b"_min_narrowing", "_persistence", b"_persistence", "confidence", b"confidence", "far_bound", b"far_bound", "margin", b"margin", "max_length_ratio", b"max_length_ratio", "max_novel_token_share", b"max_novel_token_share", "min_narrowing", b"min_narrowing", "persistence", b"persistence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
     _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
@@ -662,8 +675,12 @@ class Policy(_message.Message):
     _WhichOneofArgType__far_bound: _TypeAlias = _typing.Literal["_far_bound", b"_far_bound"]  # noqa: Y015
     _WhichOneofReturnType__margin: _TypeAlias = _typing.Literal["margin"]  # noqa: Y015
     _WhichOneofArgType__margin: _TypeAlias = _typing.Literal["_margin", b"_margin"]  # noqa: Y015
+    _WhichOneofReturnType__max_length_ratio: _TypeAlias = _typing.Literal["max_length_ratio"]  # noqa: Y015
+    _WhichOneofArgType__max_length_ratio: _TypeAlias = _typing.Literal["_max_length_ratio", b"_max_length_ratio"]  # noqa: Y015
     _WhichOneofReturnType__max_novel_token_share: _TypeAlias = _typing.Literal["max_novel_token_share"]  # noqa: Y015
     _WhichOneofArgType__max_novel_token_share: _TypeAlias = _typing.Literal["_max_novel_token_share", b"_max_novel_token_share"]  # noqa: Y015
+    _WhichOneofReturnType__min_narrowing: _TypeAlias = _typing.Literal["min_narrowing"]  # noqa: Y015
+    _WhichOneofArgType__min_narrowing: _TypeAlias = _typing.Literal["_min_narrowing", b"_min_narrowing"]  # noqa: Y015
     _WhichOneofReturnType__persistence: _TypeAlias = _typing.Literal["persistence"]  # noqa: Y015
     _WhichOneofArgType__persistence: _TypeAlias = _typing.Literal["_persistence", b"_persistence"]  # noqa: Y015
     @_typing.overload
@@ -673,7 +690,11 @@ class Policy(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__margin) -> _WhichOneofReturnType__margin | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_length_ratio) -> _WhichOneofReturnType__max_length_ratio | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_novel_token_share) -> _WhichOneofReturnType__max_novel_token_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_narrowing) -> _WhichOneofReturnType__min_narrowing | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__persistence) -> _WhichOneofReturnType__persistence | None: ...
 
@@ -800,8 +821,11 @@ class PastEffects(_message.Message):
 
     GENERATION_FIELD_NUMBER: _builtins.int
     FAMILIES_FIELD_NUMBER: _builtins.int
+    EXCESS_NOVELTY_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """Generation, 0 or more."""
+    excess_novelty: _builtins.float
+    """Its novel_token_share less the expected one; absent where no text was compared."""
     @_builtins.property
     def families(self) -> _containers.RepeatedCompositeFieldContainer[Global___FamilyEffect]:
         """Its effects."""
@@ -811,12 +835,15 @@ class PastEffects(_message.Message):
         *,
         generation: _builtins.int = ...,
         families: _abc.Iterable[Global___FamilyEffect] | None = ...,
+        excess_novelty: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_excess_novelty", b"_excess_novelty", "excess_novelty", b"excess_novelty"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["families", b"families", "generation", b"generation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_excess_novelty", b"_excess_novelty", "excess_novelty", b"excess_novelty", "families", b"families", "generation", b"generation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__excess_novelty: _TypeAlias = _typing.Literal["excess_novelty"]  # noqa: Y015
+    _WhichOneofArgType__excess_novelty: _TypeAlias = _typing.Literal["_excess_novelty", b"_excess_novelty"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__excess_novelty) -> _WhichOneofReturnType__excess_novelty | None: ...
 
 Global___PastEffects: _TypeAlias = PastEffects  # noqa: Y015
 

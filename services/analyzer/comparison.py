@@ -25,6 +25,7 @@ from ouroscope.records.analysis import (
 )
 from services.analyzer.catalogue import CATALOGUE
 from services.analyzer.comparable import check_definitions, check_tools, check_unit
+from services.analyzer.doubts import Circumstances, length_ratio
 from services.analyzer.effects import (
     NO_DIRECTION,
     Effect,
@@ -94,7 +95,10 @@ def compare(
     shifted = shift is not None and shift.leaves_domain(policy)
     families = _families(effects, policy, silent=BY_TEXT if shifted else ())
     hindrances = [*too_little_text(baseline.report, candidate.report, budget), *silent_families(effects, families)]
-    judgement = not_covered(shift) if shift and shifted else judge(families, hindrances, history, policy, generation)
+    now = Circumstances(
+        excess_novelty=shift.excess if shift else None, length_ratio=length_ratio(baseline, candidate, budget)
+    )
+    judgement = not_covered(shift) if shift and shifted else judge(families, hindrances, history, policy, now)
     return Comparison(
         verdict=judgement.verdict,
         reason=judgement.reason,

@@ -26,9 +26,14 @@ class Shift:
     expected: float
     """The same share between the clusters of the baseline, in [0, 1]."""
 
+    @property
+    def excess(self) -> float:
+        """Return how much more of the candidate is new than would be in text of the baseline's sources."""
+        return self.share - self.expected
+
     def leaves_domain(self, policy: Policy) -> bool:
         """Return whether the baseline does not cover the domain of the candidate."""
-        return self.share - self.expected > policy.max_novel_token_share
+        return self.excess > policy.max_novel_token_share
 
 
 def shift_between(baseline: Side, candidate: Side, budget: int) -> Shift:

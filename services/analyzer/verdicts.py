@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ouroscope.records.analysis import Family, FamilyEffect, PastEffects, Policy, Verdict, VerdictReason
+from services.analyzer.doubts import Circumstances, doubt
 from services.analyzer.hindrances import Hindrance
 
 SUBJECTS = {
@@ -35,21 +36,23 @@ def judge(
     hindrances: Sequence[Hindrance],
     history: Sequence[PastEffects],
     policy: Policy,
-    generation: int | None = None,
+    now: Circumstances = Circumstances(),  # noqa: B008  # frozen
 ) -> Judgement:
     """Return the verdict on a candidate; `families` are adjusted by Holm, `history` rises and is without the candidate.
-
-    A candidate without a number is the generation after the last one of its history.
 
     Families that are beyond the margin speak first. STABLE needs every family that both sides measured to vote and to
     lie below the margin, so it is never said for lack of data.
     """
     beyond = sorted((f for f in families if is_beyond(f, policy)), key=lambda f: -f.lower)
     lasting = [family for family in beyond if lasts(family.family, history, policy)]
+    doubts = {family.family: doubt(family.family, now, history, policy) for family in lasting}
+    certain = [family for family in lasting if doubts[family.family] is None]
     if beyond and beyond[0].lower > policy.far_bound:
         return _far(beyond[0], policy)
+    if certain:
+        return _lasting(certain[0], policy)
     if lasting:
-        return _lasting(lasting[0], policy)
+        return _doubtful(lasting[0], doubts[lasting[0].family], policy)
     if beyond:
         return _warning(beyond[0], policy)
     if hindrances:
@@ -121,6 +124,16 @@ def _warning(family: FamilyEffect, policy: Policy) -> Judgement:
         reason=VerdictReason.BEYOND_MARGIN,
         sentence=f"Warning: the {SUBJECTS[family.family]} is {figures(family, policy)} worse than the baseline, beyond "
         f"the margin of {policy.margin:g}; if it stays so for {policy.persistence} generations it is collapse.",
+    )
+
+
+def _doubtful(family: FamilyEffect, doubt: str | None, policy: Policy) -> Judgement:
+    return Judgement(
+        verdict=Verdict.WARNING,
+        reason=VerdictReason.BEYOND_MARGIN,
+        sentence=f"Warning: the {SUBJECTS[family.family]} has been worse than the baseline by more than the margin of "
+        f"{policy.margin:g} for {policy.persistence} generations in a row, now by {figures(family, policy)}. It is not "
+        f"called collapse, since {doubt}.",
     )
 
 

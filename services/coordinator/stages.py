@@ -197,7 +197,7 @@ class LaneStages:
         async def work(tell: OnProgress) -> tuple[Plain, dict[str, Any]]:
             gap = await self._workers.analyzer.compare(human_gap)
             comparison = await self._workers.analyzer.compare(wanted) if wanted else None
-            effects = PastEffects(generation=generation, families=comparison.families) if comparison else None
+            effects = comparison.as_past(generation) if comparison else None
             return to_plain(effects), {"comparison": comparison, "human_gap": gap}
 
         plain = await self._stage(generation, "compare", work)

@@ -92,6 +92,8 @@ BOUNDED: dict[tuple[type[Any], str], st.SearchStrategy[Any]] = {
     (Policy, "persistence"): counts,
     (Policy, "confidence"): st.floats(0.5, 1, exclude_max=True),
     (Policy, "max_novel_token_share"): st.floats(0, 1, exclude_min=True),
+    (Policy, "min_narrowing"): st.floats(-1, 1),
+    (Policy, "max_length_ratio"): st.floats(1, 1e6, exclude_min=True),
     (ArmSpec, "name"): names,
     (ArmSpec, "real_share"): st.floats(0.25, 0.75),
     (EvaluationSpec, "prompts"): st.integers(20, 2**31 - 1),

@@ -35,6 +35,7 @@ class Part:
     baseline: ArtifactRef
     """What it was compared with: effects beside another baseline say nothing about this one."""
     families: tuple[FamilyEffect, ...]
+    excess_novelty: float | None = None
     first_beyond: int | None = None
     persistence: int = Policy().persistence
 
@@ -75,6 +76,7 @@ def past_of(generation: MonitorGeneration, baselines: Mapping[str, ArtifactRef])
             domain=domain,
             baseline=baselines[domain],
             families=comparison.families,
+            excess_novelty=comparison.excess_novelty,
             first_beyond=comparison.first_beyond,
             persistence=comparison.policy.persistence,
         )
@@ -92,7 +94,10 @@ def history_for(pasts: Sequence[Past], number: int, domain: str, baseline: Artif
     before = sorted((past for past in pasts if past.number < number), key=lambda past: past.number)
     parts = [(past.number, past.part(domain)) for past in before]
     same = [(known, part) for known, part in parts if part is not None and part.baseline == baseline]
-    return tuple(PastEffects(generation=known, families=part.families) for known, part in same[-LONGEST_HISTORY:])
+    return tuple(
+        PastEffects(generation=known, families=part.families, excess_novelty=part.excess_novelty)
+        for known, part in same[-LONGEST_HISTORY:]
+    )
 
 
 def to_judge_again(late: Past, later: Sequence[Past]) -> list[Past]:

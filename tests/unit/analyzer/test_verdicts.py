@@ -97,25 +97,25 @@ def test_the_effect_need_not_grow_to_last() -> None:
 
 def test_a_pipeline_may_number_its_generations_as_it_likes_as_long_as_they_rise() -> None:
     history = [PastEffects(generation=n, families=(family(1.5),)) for n in (1000, 2000)]
-    assert judge([family(1.5)], [], history, POLICY, generation=3000).reason is VerdictReason.PERSISTENT
+    assert judge([family(1.5)], [], history, POLICY).reason is VerdictReason.PERSISTENT
 
 
 def test_a_generation_in_which_the_family_could_not_vote_breaks_a_row() -> None:
     history = [past(1.5, 1.5)[0], PastEffects(generation=1, families=()), *past(1.5, first=2)]
-    assert judge([family(1.5)], [], history, POLICY, generation=3).verdict is Verdict.WARNING
+    assert judge([family(1.5)], [], history, POLICY).verdict is Verdict.WARNING
 
 
 @given(effects=st.lists(st.floats(0, 3.9), max_size=8))
 def test_no_verdict_is_latched_after_collapse_a_generation_within_the_margin_is_stable(effects: list[float]) -> None:
     history = past(*effects, 1.5, 1.5)
     number = len(history)
-    collapsed = judge([family(1.5)], [], history, POLICY, number)
+    collapsed = judge([family(1.5)], [], history, POLICY)
     assert (collapsed.verdict, collapsed.reason) == (Verdict.COLLAPSE, VerdictReason.PERSISTENT)
     history = [*history, *past(1.5, first=number)]
-    assert judge([family(0.2)], [], history, POLICY, number + 1).verdict is Verdict.STABLE
+    assert judge([family(0.2)], [], history, POLICY).verdict is Verdict.STABLE
     # Nor is the alarm forgotten: what is beyond the margin again begins to count anew.
     history = [*history, *past(0.2, first=number + 1)]
-    assert judge([family(1.5)], [], history, POLICY, number + 2).verdict is Verdict.WARNING
+    assert judge([family(1.5)], [], history, POLICY).verdict is Verdict.WARNING
 
 
 @given(effects=st.lists(st.floats(-1, 3), max_size=6), candidate=st.floats(-1, 3))
