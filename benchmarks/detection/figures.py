@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.detection.arms import ARMS, has_ended
-from benchmarks.detection.judge import HumanSequence, Step, first, is_alarm, is_collapse, replay, step_of
+from benchmarks.detection.judge import HumanSequence, Step, first, is_alarm, is_collapse, judged_again, replay, step_of
 from benchmarks.detection.record import Recorded, Value, load_all
 from benchmarks.detection.rivals import RIVALS, Rival, tuned
 from benchmarks.detection.worlds import Half
@@ -148,9 +148,9 @@ def _options() -> argparse.Namespace:
 
 
 def human_sequences(out: Path) -> Iterator[HumanSequence]:
-    """Yield what `human` made, in the order of its names."""
+    """Yield what `human` made, in the order of its names, judged by today's rules."""
     for file in sorted(out.rglob("*.json")):
-        yield from (from_plain(HumanSequence, one) for one in json.loads(file.read_text()))
+        yield from (judged_again(from_plain(HumanSequence, one)) for one in json.loads(file.read_text()))
 
 
 def tuned_rivals(sequences: Sequence[HumanSequence]) -> list[Rival]:

@@ -37,6 +37,7 @@ from ouroscope.records.analysis import Family
 from ouroscope.records.documents import View
 from services.analyzer.analysis import Options, measure
 from services.analyzer.catalogue import METRICS
+from services.analyzer.doubts import LENGTH
 from services.analyzer.jackknife import GROUPS
 from services.analyzer.keys import cluster_key
 from services.analyzer.modelled import ModelSample
@@ -101,7 +102,7 @@ def _bench(options: argparse.Namespace) -> Bench:
 def _metrics(tools: Tools) -> Iterator[str]:
     for metric in METRICS:
         votes = metric.headline and metric.family is not Family.MODEL
-        if (votes or metric.id in RIVALS) and not metric.needs & tools.lacking.keys():
+        if (votes or metric.id in (*RIVALS, LENGTH)) and not metric.needs & tools.lacking.keys():
             yield metric.id
 
 

@@ -7,13 +7,15 @@ benchmark turns them into verdicts, with the function that the analyzer's servic
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.detection.record import Value
 from ouroscope.records.analysis import Comparison, FamilyEffect, PastEffects, Policy, Verdict, VerdictReason
 from services.analyzer.comparison import compare
+from services.analyzer.doubts import LENGTH, Circumstances
 from services.analyzer.side import Side
 from services.analyzer.spread import HumanSpread
+from services.analyzer.verdicts import judge
 
 DEFAULT = Policy()
 
@@ -30,6 +32,8 @@ class Step:
     """Rung of the comparison, 0 where there was none."""
     excess_novelty: float | None = None
     """Share of words new to the baseline beyond what it expects of itself; None without a rung."""
+    length_ratio: float | None = None
+    """Mean length of documents in terms of the baseline's; None where it was not kept."""
     families: tuple[FamilyEffect, ...] = ()
     values: tuple[Value, ...] = ()
     """What single thresholds look at."""
@@ -65,16 +69,40 @@ def replay(baseline: Side, candidates: Iterable[tuple[int, Side]], spread: Human
 
 def step_of(generation: int, told: Comparison, values: Iterable[Value] = ()) -> Step:
     """Return what the benchmark keeps of a comparison: no metric for itself, no sentence."""
-    new, expected = told.novel_token_share, told.expected_novel_token_share
     return Step(
         generation=generation,
         verdict=told.verdict,
         reason=told.reason,
         budget=told.budget,
-        excess_novelty=None if new is None or expected is None else new - expected,
+        excess_novelty=told.excess_novelty,
+        length_ratio=_length_ratio(told),
         families=told.families,
         values=tuple(values),
     )
+
+
+def judged_again(sequence: HumanSequence) -> HumanSequence:
+    """Return a sequence with the verdicts that today's rules give its effects; nothing is measured again.
+
+    Rules of sequences change what a generation beyond the margin is called; all other verdicts stay.
+    """
+    history: list[PastEffects] = []
+    steps = []
+    for step in sequence.steps:
+        now = Circumstances(excess_novelty=step.excess_novelty, length_ratio=step.length_ratio)
+        said = judge(step.families, (), history, DEFAULT, now) if is_alarm(step) else step
+        steps.append(replace(step, verdict=said.verdict, reason=said.reason))
+        history.append(
+            PastEffects(generation=step.generation, families=step.families, excess_novelty=step.excess_novelty)
+        )
+    return replace(sequence, steps=tuple(steps))
+
+
+def _length_ratio(told: Comparison) -> float | None:
+    found = next((one for one in told.metrics if one.id == LENGTH), None)
+    if found is None or not found.baseline or not found.candidate:
+        return None
+    return found.candidate / found.baseline
 
 
 def is_alarm(step: Step) -> bool:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.coverage import clopper_pearson
 from benchmarks.detection.figures import Heard, LoopResult, load_results
-from benchmarks.detection.judge import HumanSequence, Step, first, is_alarm, is_collapse, replay
+from benchmarks.detection.judge import HumanSequence, Step, first, is_alarm, is_collapse, judged_again, replay
 from benchmarks.detection.leads import lead, over_loops
 from benchmarks.detection.record import Value
 from benchmarks.detection.rivals import RIVALS, Rival, Rule, tuned
 from benchmarks.detection.table import ANY, COLLAPSE, alarm_of, over_seeds, tables, with_tables
 from ouroscope.canonical import from_plain, to_plain
-from ouroscope.records.analysis import MetricValue, Report, Verdict, VerdictReason
+from ouroscope.records.analysis import Family, FamilyEffect, MetricValue, Report, Verdict, VerdictReason
 from services.analyzer.jackknife import GROUPS
 from services.analyzer.side import Side
 from services.analyzer.spread import shipped_spread
@@ -85,9 +86,33 @@ def test_what_is_said_of_a_generation_does_not_depend_on_later_ones() -> None:
     assert all(told(effects[:count]) == told(effects)[:count] for count in range(len(effects)))
 
 
-def test_a_missing_generation_breaks_persistence() -> None:
+def test_numbers_may_leave_gaps() -> None:
     found = replay(side(0), [(1, side(2)), (3, side(2)), (4, side(2))], shipped_spread())
-    assert [one.verdict for one in found] == [Verdict.WARNING] * 3
+    assert [one.verdict for one in found] == [Verdict.WARNING, Verdict.WARNING, Verdict.COLLAPSE]
+
+
+@pytest.mark.parametrize(
+    ("novelty", "length", "after"),
+    [
+        (-0.02, 1.0, Verdict.COLLAPSE),
+        (0.0, 1.0, Verdict.WARNING),
+        (-0.02, 0.3, Verdict.WARNING),
+        (None, None, Verdict.COLLAPSE),
+    ],
+)
+def test_a_kept_sequence_is_judged_again_by_the_rules_of_today(
+    novelty: float | None, length: float | None, after: Verdict
+) -> None:
+    beyond = FamilyEffect(family=Family.TEXT, effect=2.0, lower=1.5, upper=2.5, p_value=0.0, metrics=())
+    kept = sequence([100.0] * 3, [Verdict.WARNING, Verdict.WARNING, Verdict.COLLAPSE])
+    steps = [replace(step, families=(beyond,), excess_novelty=novelty, length_ratio=length) for step in kept.steps]
+    again = judged_again(replace(kept, steps=tuple(steps))).steps
+    assert [step.verdict for step in again] == [Verdict.WARNING, Verdict.WARNING, after]
+
+
+def test_what_was_no_alarm_stays_what_it_was() -> None:
+    kept = sequence([100.0] * 2, [Verdict.STABLE, Verdict.INSUFFICIENT_DATA])
+    assert judged_again(kept) == kept
 
 
 def test_the_first_alarm_is_the_first_generation_with_a_warning_or_collapse() -> None:
