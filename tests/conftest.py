@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +25,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Speed lives in benchmarks: on a busy machine a law that holds would fail for being slow.
 settings.register_profile("ouroscope", deadline=None)
 settings.load_profile("ouroscope")
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """Commands and processes set up logs for good; no test may leave that to the next."""
+    root = logging.getLogger()
+    handlers, level, configuration = root.handlers[:], root.level, structlog.get_config()
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.configure(**configuration)
 
 
 @pytest.fixture(scope="session")
