@@ -16,6 +16,7 @@ from ouroscope.corpora.stored import write_corpus
 from ouroscope.errors import InvalidRequest
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope_app.home import Home, is_reference
+from ouroscope_app.kept import find
 from ouroscope_app.live import find_live
 from ouroscope_app.output import notes
 
@@ -64,6 +65,23 @@ class NamedBaseline:
 
     baseline: ArtifactRef | None = None
     name: str = ""
+
+
+def kept_baseline(home: Home, name: str) -> ArtifactRef:
+    """Return the numbers that `name` means: `baselines/NAME` of this home, or a report or baseline by its digest.
+
+    Raises:
+        NotFound: there is no such baseline.
+        InvalidRequest: it is something else; a text has to be measured first.
+    """
+    if name.startswith("baselines/"):
+        return find(home.store(), name).baseline
+    if not is_reference(name):
+        raise InvalidRequest(
+            f"{name[:200]!r} is no baseline; `ouroscope analyze FILE --save NAME` makes one of a text, then give "
+            "baselines/NAME"
+        )
+    return ArtifactRef.parse(name)
 
 
 def baseline_named(home: Home, coordinator: str, name: str, text_field: str) -> NamedBaseline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from enum import StrEnum
@@ -18,7 +19,7 @@ from ouroscope.records.monitors import Monitor, MonitorGeneration
 from ouroscope_app.commands.analyze import LINES_HELP
 from ouroscope_app.commands.gate import PREDICTIONS_HELP
 from ouroscope_app.home import Home
-from ouroscope_app.output import REFUSED, answers, command, notes, print_json
+from ouroscope_app.output import REFUSED, answers, command, counted, notes, print_json
 
 if TYPE_CHECKING:
     from ouroscope.client import MonitorClient
@@ -174,13 +175,51 @@ def resume(name: str = NAME, coordinator: str = COORDINATOR, json_: bool = JSON)
     _set_paused(name, coordinator, json_, paused=False)
 
 
+@app.command("update")
+@command
+def update(
+    name: str = NAME,
+    baseline: str = typer.Option("", help="baselines/NAME, baseline/DIGEST or report/DIGEST; verdicts begin anew."),
+    policy: str = typer.Option("", metavar="FILE", help="YAML or JSON: margin, far_bound, persistence, ..."),
+    description: str = typer.Option(None, help="For people; at most 256 characters."),
+    coordinator: str = COORDINATOR,
+    json_: bool = JSON,
+) -> None:
+    """Change a monitor; it holds for generations that are recorded from now on, what was said before stays."""
+    from ouroscope_app.gating.policies import read_policy
+    from ouroscope_app.monitoring import kept_baseline
+
+    changes: dict[str, object] = {}
+    if baseline:
+        changes["baseline"] = kept_baseline(Home.find(os.environ), baseline)
+    if policy:
+        changes["policy"] = read_policy(Policy, policy)
+    if description is not None:
+        changes["description"] = description
+    if not changes:
+        raise InvalidRequest("there is nothing to change; give --baseline, --policy or --description")
+
+    async def changing(client: MonitorClient) -> Monitor:
+        monitor = await client.get_monitor(_full(name))
+        return await client.update_monitor(replace(monitor, **changes), list(changes))  # type: ignore[arg-type]  # by name
+
+    _tell(_ask(coordinator, changing), json_)
+
+
 @app.command("delete")
 @command
-def delete(name: str = NAME, coordinator: str = COORDINATOR) -> None:
-    """Forget a monitor and its history."""
+def delete(
+    name: str = NAME,
+    coordinator: str = COORDINATOR,
+    yes: bool = typer.Option(False, "--yes", help="Do not ask; nobody is asked where stdin is no terminal."),
+) -> None:
+    """Forget a monitor and its history, for good."""
     full = _full(name)
+    monitor = _ask(coordinator, lambda client: client.get_monitor(full))
+    if sys.stdin.isatty() and not yes:
+        typer.confirm(f"delete {full} with {counted(monitor.generations, 'generation')}?", abort=True)
     _ask(coordinator, lambda client: client.delete_monitor(full))
-    answers.print(f"{full} deleted", markup=False)
+    answers.print(f"{full} deleted, with {counted(monitor.generations, 'generation')}", markup=False)
 
 
 def _ask(coordinator: str, question: Callable[[MonitorClient], Awaitable[Record]]) -> Record:

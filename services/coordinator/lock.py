@@ -40,7 +40,8 @@ class HomeLock:
             owner = os.read(self._file, 32).decode("ascii", "replace").strip() or "unknown"
             os.close(self._file)
             raise PreconditionFailed(
-                f"another coordinator (process {owner}) is at work on {home}; stop it, or use another OUROSCOPE_HOME",
+                f"another coordinator (process {owner}) is at work on {home}, or about to be; wait until it answers, "
+                "stop it, or use another OUROSCOPE_HOME",
                 process=owner,
             ) from error
         os.truncate(self._file, 0)

@@ -13,7 +13,7 @@ from ouroscope.store import ArtifactStore
 from services.coordinator.database import History
 from services.coordinator.monitors import names
 from services.coordinator.monitors.history import MonitorHistory
-from services.coordinator.monitors.measuring import Measuring, domain_baselines
+from services.coordinator.monitors.measuring import Measuring, domain_baselines, reaches_interval
 from services.coordinator.plan import Lane, parse_lane
 from services.coordinator.stages import published
 from services.coordinator.workers import Analyzer
@@ -62,6 +62,8 @@ class Baselines:
             return None
         if corpus and baseline.kind is ArtifactKind.CORPUS:
             found = await self._measuring.corpus(baseline)
+            if not reaches_interval(found.whole):
+                raise _wrong("baseline", "has too few independent texts for an interval; take 20,000 words or more")
             return Beside(baseline=published(found.whole), domains=domain_baselines(found))
         await self.check(baseline, "baseline")
         return Beside(baseline=baseline)

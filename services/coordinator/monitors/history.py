@@ -76,7 +76,9 @@ class MonitorHistory:
         """
         row = await self._database.one(sa.select(monitors).where(monitors.c.monitor == monitor_id))
         if row is None:
-            raise NotFound(f"there is no monitor {monitor_id!r}; ListMonitors tells which there are")
+            raise NotFound(
+                f"there is no monitor {monitor_id!r}; `ouroscope monitors list` (ListMonitors) tells which there are"
+            )
         return _monitor_of(row)
 
     async def find(self, monitor_id: str) -> Monitor | None:

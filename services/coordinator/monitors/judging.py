@@ -134,7 +134,7 @@ def baseline_missing(baseline: ArtifactRef, policy: Policy) -> Comparison:
         verdict=Verdict.INSUFFICIENT_DATA,
         reason=VerdictReason.BASELINE_MISSING,
         sentence=f"Nothing to compare with: the baseline {baseline} is not in the store any more, or is damaged; "
-        "choose another one. UpdateMonitor sets that of a monitor.",
+        "choose another one: `ouroscope monitors update --baseline` (UpdateMonitor).",
         policy=policy,
     )
 

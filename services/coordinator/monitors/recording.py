@@ -216,7 +216,9 @@ async def _to_its_end(keeping: Coroutine[Any, Any, T]) -> T:
 
 def _check_open(monitor: Monitor) -> None:
     if monitor.paused:
-        raise PreconditionFailed(f"{monitor.name} is paused; unpause it with UpdateMonitor to record generations")
+        raise PreconditionFailed(
+            f"{monitor.name} is paused; `ouroscope monitors resume` (UpdateMonitor) lets it take generations again"
+        )
 
 
 def _domains_of(monitor: Monitor) -> tuple[str, ...] | None:
@@ -239,7 +241,8 @@ def _said_of_baseline(found: Findings, domains: Sequence[str]) -> str:
     if not reaches_interval(found.whole):
         return (
             "This generation is the baseline, and too small to be one: it has too few independent texts for an "
-            "interval, so nothing can be compared with it. Give the monitor another baseline with UpdateMonitor."
+            "interval, so nothing can be compared with it. Give the monitor another one: `ouroscope monitors update "
+            "--baseline` (UpdateMonitor)."
         )
     told = f", also each by itself in the domains {', '.join(domains)}" if domains else ""
     return f"This generation is the baseline: other generations are compared with it{told}."
