@@ -222,6 +222,11 @@ async def test_two_first_generations_at_once_leave_one_baseline(place: Place) ->
     assert (await place.client.get_monitor(name)).baseline in {one.report for one in both}
 
 
+async def test_a_corpus_that_is_too_small_to_compare_with_makes_no_monitor(place: Place) -> None:
+    with pytest.raises(InvalidRequest, match="too few independent texts for an interval"):
+        await place.monitor(baseline=write_corpus(place.store, texts(0, count=5)))
+
+
 async def test_domains_are_compared_one_by_one_and_the_sentence_names_the_one_that_is_worst(place: Place) -> None:
     human = [*texts(0, domain="news"), *texts(1, domain="wiki"), *texts(2, count=4, domain="few")]
     name = await place.monitor(baseline=write_corpus(place.store, human))

@@ -174,6 +174,9 @@ def test_a_monitor_from_its_making_to_its_end(run: Run, coordinator: str, kept: 
     history = run("monitors", "show", "monitors/life").stdout
     assert "COLLAPSE" in history
     assert "first generation beyond the margin: 2" in history
+    assert "still here" in run("monitors", "update", "life", "--description", "still here").stdout
+    assert run("monitors", "update", "life").exit_code == 2
+    assert run("monitors", "update", "life", "--baseline", "some.jsonl").exit_code == 2
     assert run("monitors", "pause", "life").exit_code == 0
     assert "paused" in run("monitors", "list").stdout
     assert run("monitors", "record", "life", "3", "next.jsonl").exit_code == 1
