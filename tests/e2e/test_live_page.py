@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,23 +213,16 @@ def test_it_follows_the_colours_of_the_system(browser: Browser, coordinator: Coo
 def test_without_a_script_the_page_is_whole_and_can_be_loaded_again(
     browser: Browser, coordinator: Coordinator, path: str
 ) -> None:
+    url = coordinator.page.rstrip("/") + path
     browser.call("Emulation.setScriptExecutionDisabled", value=True)
     try:
-        browser.visit(coordinator.page.rstrip("/") + path, 1280, 900)
-        shown = accessible(browser, wanted=set() if path.startswith("/monitors") else {"image", "img"})
+        browser.visit(url, 1280, 900)
+        tree = browser.call("Accessibility.getFullAXTree")["nodes"]
     finally:
         browser.call("Emulation.setScriptExecutionDisabled", value=False)
+    shown = {(node["role"]["value"], node.get("name", {}).get("value")) for node in tree if not node["ignored"]}
     assert ("link", "Load again") in shown
     assert ("button", "Pause updates") not in shown
-
-
-def accessible(browser: Browser, wanted: set[str]) -> set[tuple[str, str | None]]:
-    """Return roles and names once one of the wanted roles is there: the tree grows for a while after the page came."""
-    until = time.monotonic() + 30
-    while True:
-        tree = browser.call("Accessibility.getFullAXTree")["nodes"]
-        shown = {(node["role"]["value"], node.get("name", {}).get("value")) for node in tree if not node["ignored"]}
-        if not wanted or wanted & {role for role, _ in shown}:
-            return shown
-        assert time.monotonic() < until, f"waited in vain for one of {sorted(wanted)}"
-        time.sleep(0.1)
+    # The charts are in what the server sends: no script draws them.
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        assert 'role="img"' in answer.read().decode() or path.startswith("/monitors")
