@@ -35,7 +35,7 @@ serve: $(VENV)/.installed ## Start the four services on this machine and keep th
 	$(BIN)/ouroscope serve all
 
 test: $(VENV)/.installed-dev check ## Check the code, then run every test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: lint types contracts ## Format, lint, types, import contracts
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from ouroscope.canonical import from_plain
 from ouroscope.corpora.rows import Input, json_rows
-from ouroscope.corpora.streams import GZIP_MAGIC, Limits, decompressed, input_errors, peek
+from ouroscope.corpora.streams import Limits, input_errors, unzipped
 from ouroscope.errors import InvalidRequest, NotFound
 from ouroscope.predictions import read_next_tokens, read_scored_texts
 from ouroscope.records.artifacts import ArtifactRef
@@ -84,9 +84,7 @@ def _rows(name: str) -> Iterator[tuple[str, Any]]:
     limits = Limits()
     with ExitStack() as stack:
         stack.enter_context(input_errors(name))
-        first, stream = peek(stack.enter_context(Path(name).open("rb")), len(GZIP_MAGIC))
-        if first == GZIP_MAGIC:
-            stream = decompressed(stream, name, limits)
+        stream = unzipped(stack.enter_context(Path(name).open("rb")), name, limits)
         yield from json_rows(
             Input(stream=stream, name=name, label=name, text_field="prompt_id", limits=limits, whole=False, fields=())
         )

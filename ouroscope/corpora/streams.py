@@ -101,6 +101,12 @@ def decompressed(stream: BinaryIO, name: str, limits: Limits) -> BinaryIO:
     return io.BufferedReader(_Counted(unpacked, name, limits.decompressed_bytes), _BUFFER)
 
 
+def unzipped(stream: BinaryIO, name: str, limits: Limits) -> BinaryIO:
+    """Return what a stream holds if it begins as gzip does, otherwise the stream itself."""
+    first, stream = peek(stream, len(GZIP_MAGIC))
+    return decompressed(stream, name, limits) if first == GZIP_MAGIC else stream
+
+
 def peek(stream: BinaryIO, size: int) -> tuple[bytes, BinaryIO]:
     """Return the first `size` bytes of a stream (fewer only at its end), and a stream that still has them."""
     first = stream.read(size)

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import structlog
 
 from ouroscope.corpora.openings import text_id
-from ouroscope.corpora.streams import GZIP_MAGIC, Limits, decompressed, input_errors, peek
+from ouroscope.corpora.streams import Limits, input_errors, unzipped
 from ouroscope.errors import InvalidRequest
 from ouroscope.integrations.documents import answer
 from ouroscope.integrations.gateway_formats import Exchange, Unusable, exchanges
@@ -119,8 +119,7 @@ class GatewayLog:
                     yield f"{self._path.name}:{number}/{index}", exchange, row or {}
 
     def _opened(self, stack: ExitStack) -> BinaryIO:
-        first, stream = peek(stack.enter_context(self._path.open("rb")), len(GZIP_MAGIC))
-        return decompressed(stream, str(self._path), self._limits) if first == GZIP_MAGIC else stream
+        return unzipped(stack.enter_context(self._path.open("rb")), str(self._path), self._limits)
 
     def _wanted(self, row: Mapping[str, Any]) -> list[Exchange]:
         found = list(exchanges(row))

@@ -10,6 +10,7 @@ import asyncio
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
@@ -213,6 +214,8 @@ class TaskTable:
         except BaseException as unknown:  # a thread has nobody above it who would hear of it
             log.error("task.failed", operation=task.state.name, exc_info=unknown)
             result, error = None, Internal("the work failed unexpectedly; see the log of the service")
+            # A log handler may keep the record, and with it every frame: their locals hold what the work held.
+            traceback.clear_frames(unknown.__traceback__)
         # Their frames hold what the work held: models, texts.
         _strip(error)
         _strip(task.stop_with)

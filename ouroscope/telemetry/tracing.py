@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import grpc.aio
 import structlog
 
 from ouroscope.errors import PreconditionFailed
@@ -95,6 +94,8 @@ def client_interceptors() -> Sequence[Any]:
     """
     if not _started:
         return ()
+    # Here, so that a command that makes no call need not load gRPC to start.
+    import grpc.aio
     from opentelemetry.instrumentation.grpc import aio_client_interceptors
 
     interceptors: Any = aio_client_interceptors  # they ship without types

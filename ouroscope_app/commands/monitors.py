@@ -215,11 +215,18 @@ def delete(
 ) -> None:
     """Forget a monitor and its history, for good."""
     full = _full(name)
-    monitor = _ask(coordinator, lambda client: client.get_monitor(full))
+
+    async def deleting(client: MonitorClient) -> Monitor:
+        monitor = await client.get_monitor(full)
+        await client.delete_monitor(full)
+        return monitor
+
     if sys.stdin.isatty() and not yes:
-        typer.confirm(f"delete {full} with {counted(monitor.generations, 'generation')}?", abort=True)
-    _ask(coordinator, lambda client: client.delete_monitor(full))
-    answers.print(f"{full} deleted, with {counted(monitor.generations, 'generation')}", markup=False)
+        known = _ask(coordinator, lambda client: client.get_monitor(full))
+        typer.confirm(f"delete {full} with {counted(known.generations, 'generation')}?", abort=True)
+    # Asked once where nobody is asked: without a coordinator at work each question starts the services.
+    deleted = _ask(coordinator, deleting)
+    answers.print(f"{full} deleted, with {counted(deleted.generations, 'generation')}", markup=False)
 
 
 def _ask(coordinator: str, question: Callable[[MonitorClient], Awaitable[Record]]) -> Record:

@@ -58,7 +58,12 @@ def doubt(family: Family, now: Circumstances, history: Sequence[PastEffects], po
     return None
 
 
+def recent(history: Sequence[PastEffects], policy: Policy) -> Sequence[PastEffects]:
+    """Return the generations before the candidate that persistence looks at, as many of them as there are."""
+    return history[-(policy.persistence - 1) :] if policy.persistence > 1 else ()
+
+
 def _mean_novelty(now: Circumstances, history: Sequence[PastEffects], policy: Policy) -> float | None:
-    recent = history[-(policy.persistence - 1) :] if policy.persistence > 1 else ()
-    told = [one for one in (*(past.excess_novelty for past in recent), now.excess_novelty) if one is not None]
+    shares = (*(past.excess_novelty for past in recent(history, policy)), now.excess_novelty)
+    told = [share for share in shares if share is not None]
     return math.fsum(told) / len(told) if told else None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ouroscope.records.analysis import Family, FamilyEffect, PastEffects, Policy, Verdict, VerdictReason
-from services.analyzer.doubts import Circumstances, doubt
+from services.analyzer.doubts import Circumstances, doubt, recent
 from services.analyzer.hindrances import Hindrance
 
 SUBJECTS = {
@@ -85,9 +85,8 @@ def lasts(family: Family, history: Sequence[PastEffects], policy: Policy) -> boo
     One in which the family could not vote breaks the row. A number that is missing does not: a pipeline may count in
     steps of training, or have lost one, and what nobody looked at speaks neither for nor against.
     """
-    needed = policy.persistence - 1
-    recent = history[-needed:] if needed else ()
-    return len(recent) == needed and all(_was_beyond(family, past, policy) for past in recent)
+    before = recent(history, policy)
+    return len(before) == policy.persistence - 1 and all(_was_beyond(family, past, policy) for past in before)
 
 
 def figures(family: FamilyEffect, policy: Policy) -> str:

@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ouroscope.gate import GRAVITY, reaches
 from ouroscope.records.analysis import Verdict
 from ouroscope.records.runs import ArmSpec, ArmVerdict, RunSpec
-
-SEVERITY = (Verdict.STABLE, Verdict.WARNING, Verdict.COLLAPSE)
-"""Rising. INSUFFICIENT_DATA is not a severity: it says that nobody knows."""
 
 WARNED = (Verdict.WARNING, Verdict.COLLAPSE)
 
@@ -62,10 +60,10 @@ def verdict_over_seeds(verdicts: Sequence[Verdict]) -> Verdict:
     'INSUFFICIENT_DATA'
     """
     for level in (Verdict.COLLAPSE, Verdict.WARNING):
-        reached = sum(v in SEVERITY and SEVERITY.index(v) >= SEVERITY.index(level) for v in verdicts)
+        reached = sum(reaches(verdict, level) for verdict in verdicts)
         if 2 * reached >= len(verdicts):
             return level
-    known = sum(v in SEVERITY for v in verdicts)
+    known = sum(verdict in GRAVITY for verdict in verdicts)
     return Verdict.STABLE if 2 * known > len(verdicts) else Verdict.INSUFFICIENT_DATA
 
 

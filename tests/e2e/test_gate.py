@@ -26,7 +26,7 @@ from ouroscope_app.main import app
 from tests.e2e.served import served
 from tests.e2e.specs import docstrings
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("gate"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
 DOCUMENTS, WORDS = 320, 40
 """Texts of equal length fill a budget of 10,000 words soonest."""

@@ -18,7 +18,7 @@ from ouroscope.records.documents import Document
 from tests.e2e.browser import Browser
 from tests.e2e.specs import write_small_spec
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("loop"), pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 PROGRAM = """
 import asyncio, json, signal, sys

@@ -25,7 +25,7 @@ from ouroscope_app.specs import load_spec
 from tests.e2e.conftest import Ouroscope
 from tests.e2e.specs import write_small_spec
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("loop")]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 TIMES = ("stages", "create_time", "update_time")
 """What differs between two runs of the same specification."""

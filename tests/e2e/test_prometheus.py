@@ -25,7 +25,7 @@ from ouroscope_app.specs import load_spec
 from tests.e2e.prometheus import Prometheus, prometheus, wait_until
 from tests.e2e.specs import write_small_spec
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("loop"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+import structlog.testing
 from structlog.testing import capture_logs
 
 from ouroscope.errors import (
@@ -327,10 +328,12 @@ async def test_a_failure_does_not_keep_what_the_work_held(table, error):
         models.append(weakref.ref(model))
         raise type(error)(*error.args)
 
-    name = start(table, A, work)
-    await table.wait(name, LONG)
+    with structlog.testing.capture_logs() as kept:  # as a log handler that keeps its records
+        name = start(table, A, work)
+        await table.wait(name, LONG)
     gc.collect()
     assert table.get(name).error is not None
+    assert [entry["event"] for entry in kept][-1] in {"task.ended", "task.failed"}
     assert models[0]() is None
 
 

@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 from ouroscope.client.long_work import Patience
 from ouroscope.client.monitors import SyncMonitors
 from ouroscope.errors import CapabilityMissing, OuroscopeError
-from ouroscope.gate import GRAVITY
+from ouroscope.gate import GRAVITY, reaches
 from ouroscope.integrations.huggingface.answers import Asked
 from ouroscope.integrations.huggingface.questions import Questions, as_documents, as_prompts
 from ouroscope.integrations.pipeline import COORDINATOR, ensured, monitor_name
@@ -224,7 +224,7 @@ class CollapseCallback(TrainerCallback):  # type: ignore[misc]  # the library sh
 
     def _is_grave(self) -> bool:
         verdict = self.generations[-1].verdict if self.generations else None
-        return self._stop_on is not None and verdict in GRAVITY[GRAVITY.index(self._stop_on) :]
+        return self._stop_on is not None and verdict is not None and reaches(verdict, self._stop_on)
 
 
 def epochs_done(state: Any) -> int:

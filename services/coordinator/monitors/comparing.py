@@ -19,6 +19,8 @@ from services.coordinator.monitors.judging import (
     history_for,
     overall,
 )
+from services.coordinator.monitors.relay import Findings
+from services.coordinator.stages import published
 from services.coordinator.workers import Analyzer
 
 EXPLAIN = 5
@@ -53,6 +55,16 @@ class Judgement:
         """Return the comparison that decides, with the sentence on all of them."""
         by_domain = {one.domain: one.comparison for one in self.domains}
         return replace(by_domain.get(self.said.domain, self.comparison), sentence=self.said.sentence)
+
+
+def candidate_of(found: Findings, number: int | None) -> Candidate:
+    """Return what was measured as something to be judged; `number` is None where it is not part of a sequence."""
+    return Candidate(
+        report=published(found.whole),
+        number=number,
+        domains={domain: published(report) for domain, report in found.domains.items()},
+        by_domain=found.by_domain,
+    )
 
 
 class Comparing:

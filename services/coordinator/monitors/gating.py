@@ -12,11 +12,10 @@ from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.monitors import GateDecision, GatePolicy, Monitor
 from services.coordinator.monitors import names
 from services.coordinator.monitors.baselines import Baselines
-from services.coordinator.monitors.comparing import Candidate, Comparing
+from services.coordinator.monitors.comparing import Comparing, candidate_of
 from services.coordinator.monitors.history import MonitorHistory
 from services.coordinator.monitors.judging import LONGEST_HISTORY, Past
 from services.coordinator.monitors.measuring import Measuring
-from services.coordinator.stages import published
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +60,7 @@ class Gating:
         beside = await self._beside(asked)
         domains = [one.domain for one in beside.monitor.domain_baselines]
         measured = await self._measuring.measure(asked.artifacts, found, domains)
-        candidate = Candidate(
-            number=beside.number,
-            report=published(measured.whole),
-            domains={domain: published(report) for domain, report in measured.domains.items()},
-            by_domain=measured.by_domain,
-        )
+        candidate = candidate_of(measured, beside.number)
         judgement = await self._comparing.judge(beside.monitor, candidate, beside.pasts)
         return decide(judgement.gravest, beside.policy, candidate.report)
 

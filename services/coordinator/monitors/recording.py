@@ -20,7 +20,7 @@ from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.checks import Problems
 from ouroscope.records.monitors import LONGEST_DESCRIPTION, Monitor, MonitorGeneration
 from services.coordinator.monitors import names
-from services.coordinator.monitors.comparing import Candidate, Comparing, Judgement
+from services.coordinator.monitors.comparing import Comparing, Judgement, candidate_of
 from services.coordinator.monitors.history import MonitorHistory, Recorded, light
 from services.coordinator.monitors.judging import LONGEST_HISTORY, Past, to_judge_again
 from services.coordinator.monitors.listener import MonitorListener
@@ -106,7 +106,7 @@ class Recording:
             monitor, new = self._first(monitor, told, found)
             return await _to_its_end(self._keep(monitor, [new], key))
         pasts = await self._history.before(monitor_id, told.number, LONGEST_HISTORY)
-        candidate = _candidate(told.number, found)
+        candidate = candidate_of(found, told.number)
         new = self._recorded(monitor, told, found, await self._comparing.judge(monitor, candidate, pasts))
         recorded = [new, *await self._again(new, pasts)]
         return await _to_its_end(self._keep(monitor, recorded, key))
@@ -148,7 +148,7 @@ class Recording:
     def _generation(self, monitor: Monitor, told: Reported, found: Findings) -> MonitorGeneration:
         now = self._now()
         return MonitorGeneration(
-            name=f"{monitor.name}/generations/{told.number}",
+            name=names.generation_name(names.monitor_id_of(monitor.name), told.number),
             number=told.number,
             report=published(found.whole),
             synthetic_share=found.synthetic_share if told.synthetic_share is None else told.synthetic_share,
@@ -226,15 +226,6 @@ def _domains_of(monitor: Monitor) -> tuple[str, ...] | None:
     if monitor.baseline is None and not monitor.domain_baselines:
         return None
     return tuple(one.domain for one in monitor.domain_baselines)
-
-
-def _candidate(number: int, found: Findings) -> Candidate:
-    return Candidate(
-        number=number,
-        report=published(found.whole),
-        domains={domain: published(report) for domain, report in found.domains.items()},
-        by_domain=found.by_domain,
-    )
 
 
 def _said_of_baseline(found: Findings, domains: Sequence[str]) -> str:
