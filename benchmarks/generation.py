@@ -32,7 +32,7 @@ from ouroscope.records.generation import PreparePrompts, SamplingSpec, WindowSpe
 from ouroscope.records.progress import Progress
 from ouroscope.store.artifacts import ArtifactStore
 from services.generator.backend import Prompt
-from services.generator.hf_backend import HfBackend, HfModel
+from services.generator.in_process.backend import HfBackend, HfModel
 from services.generator.models import find, import_model
 from services.generator.windows import prepare_prompts
 

@@ -28,7 +28,7 @@ from services.analyzer.analysis import analyze
 from services.analyzer.catalogue import METRICS
 from services.analyzer.side import Side, side_of
 from services.analyzer.tools import Tools
-from services.generator.hf_backend import HfBackend
+from services.generator.in_process.backend import HfBackend
 from services.generator.jobs import Jobs
 from services.generator.windows import Pool, windows
 from services.trainer.environment import prepare

@@ -18,11 +18,57 @@ class Capability(Enum):
     """The same request gives the same text on the same machine."""
 
 
+class Verification(Enum):
+    """How it is known that the right weights answered."""
+
+    LOADED = "LOADED"
+    """In the generator's process, every file checked against its digest."""
+    REPORTED = "REPORTED"
+    """The server says that it serves a model whose name or path carries the digest."""
+    DECLARED = "DECLARED"
+    """The server serves the name that the operator has declared to be these weights."""
+
+
 class PromptUnit(Enum):
     """How the length of a prompt is counted."""
 
     TOKENS = "TOKENS"
     WORDS = "WORDS"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What answered: recorded with everything that a backend made."""
+
+    backend: str
+    kind: str
+    """`transformers`, `openai`, `vllm` or `tgi`."""
+    model: str
+    """What the backend calls the weights."""
+    verification: Verification
+    reproducible: bool = False
+    """Whether the same request gives the same answer again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendInfo:
+    """A way of running models that a generator has."""
+
+    name: str
+    kind: str
+    capabilities: tuple[Capability, ...] = ()
+    problem: str = ""
+    """Why it cannot be asked now, or why a capability is missing; empty if all is well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatFormat:
+    """Texts as turns of a chat, by the template of the model: the user asks, the document is the answer."""
+
+    instruction: str = ""
+    """What the user says before the real prefix."""
+    system: str | None = None
+    """What the system says; None leaves its turn out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +82,8 @@ class ModelInfo:
     context_tokens: int
     vocabulary: int
     capabilities: tuple[Capability, ...] = ()
+    base: ArtifactRef | None = None
+    """Model that these weights are an adapter of; None for a whole model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +126,8 @@ class SamplingSpec:
     seed: int = 0
     batch_size: int = 0
     """Documents decoded together; 0 lets the backend choose from the machine, before the digest is taken."""
+    chat: ChatFormat | None = None
+    """Prompts as messages of a chat; None continues the plain prefix."""
 
     def __post_init__(self) -> None:
         problems = Problems("sampling")
@@ -110,6 +160,8 @@ class Generate:
     sampling: SamplingSpec
     generation: int = 0
     """Generation of the model, written into the provenance of the documents."""
+    backend: str = ""
+    """Backend that runs the model; empty means in the generator's own process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +174,8 @@ class Generated:
     """Tokens of the model that were drawn (of whole windows, for human text)."""
     batch_size: int = 0
     """Batch size really used, after any reduction for lack of memory."""
+    served: Served | None = None
+    """What wrote it; None for human text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +203,10 @@ class Score:
     batch_size: int = 0
     max_documents: int = 0
     """Documents of `documents` that are scored at most, the first ones; 0 scores all."""
+    backend: str = ""
+    """Backend that runs the model; empty means in the generator's own process."""
+    stride: int = 0
+    """Tokens that the window moves on in a text longer than the context; 0 means half of the context."""
 
     def __post_init__(self) -> None:
         problems = Problems("score")
@@ -160,6 +218,7 @@ class Score:
         problems.check(self.max_tokens >= 2, "max_tokens", "must be at least 2")
         problems.check(self.last_n >= 1, "last_n", "must be at least 1")
         problems.check(self.max_documents >= 0, "max_documents", "must be 0 (all) or more")
+        problems.check(self.stride >= 0, "stride", "must be 0 (half of the context) or more")
         problems.raise_any()
 
 
@@ -175,3 +234,46 @@ class Scored:
     """Perplexity per token of an add-one smoothed unigram model on the same held-out tokens."""
     uniform_perplexity: float | None = None
     """Size of the vocabulary."""
+    served: Served | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateTasks:
+    """Let `model` do tasks of lm-evaluation-harness."""
+
+    model: ArtifactRef
+    tasks: tuple[str, ...]
+    limit: int = 0
+    """Examples of each task that are asked at most, the first ones; 0 asks all."""
+    few_shot: int | None = None
+    """Solved examples before each question; None takes what the task says."""
+    seed: int = 0
+    batch_size: int = 0
+
+    def __post_init__(self) -> None:
+        problems = Problems("evaluate tasks")
+        problems.check(bool(self.tasks), "tasks", "give at least one task, as `hellaswag`")
+        problems.check(self.limit >= 0, "limit", "must be 0 (all) or more")
+        problems.check(self.few_shot is None or self.few_shot >= 0, "few_shot", "must be 0 or more")
+        problems.check(self.batch_size >= 0, "batch_size", "must be 0 (automatic) or more")
+        problems.raise_any()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskScore:
+    """How well a model does one task, by one measure."""
+
+    task: str
+    metric: str
+    value: float
+    standard_error: float | None = None
+    examples: int = 1
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluatedTasks:
+    """How well a model does tasks."""
+
+    scores: tuple[TaskScore, ...]
+    served: Served | None = None

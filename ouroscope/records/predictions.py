@@ -23,8 +23,8 @@ class NextToken:
     cluster: str
     top_probabilities: tuple[float, ...]
     """Largest probabilities in falling order, not renormalised."""
-    entropy: float
-    """Entropy of the whole next-token distribution, in nats."""
+    entropy: float | None = None
+    """Entropy of the whole next-token distribution, in nats; None where the model tells only its first choices."""
     true_rank: int | None = None
     """Rank of the token that really follows, 1 = most probable."""
     true_probability: float | None = None
@@ -38,7 +38,7 @@ class NextToken:
         problems.check(falling, "top_probabilities", "must be in falling order")
         problems.check(all(0 <= p <= 1.00001 for p in self.top_probabilities), "top_probabilities", "must be in [0, 1]")
         problems.check(sum(self.top_probabilities) <= 1.001, "top_probabilities", "must not add up to more than 1")
-        problems.check(self.entropy >= -1e-6, "entropy", "must be 0 or more")
+        problems.check(self.entropy is None or self.entropy >= -1e-6, "entropy", "must be 0 or more")
         problems.check(self.true_rank is None or self.true_rank >= 1, "true_rank", "must be 1 or more")
         problems.raise_any()
 
@@ -56,11 +56,11 @@ class ScoredText:
     """UTF-8 bytes of the scored part."""
     log_probability: float
     """Sum of natural logarithms, at most 0."""
-    greedy_tokens: int
-    """Scored tokens that are the model's own first choice."""
-    last_tokens: int
+    greedy_tokens: int | None = None
+    """Scored tokens that are the model's own first choice; None where that is not known."""
+    last_tokens: int = 0
     """Tokens at the end of the text that count for last-n accuracy."""
-    last_greedy_tokens: int
+    last_greedy_tokens: int | None = None
     domain: str | None = None
 
     def __post_init__(self) -> None:
@@ -68,8 +68,9 @@ class ScoredText:
         problems.check(bool(self.document_id), "document_id", "must not be empty")
         problems.check(self.tokens >= 1, "tokens", "must be at least 1")
         problems.check(self.log_probability <= 1e-6, "log_probability", "must be 0 or less")
-        problems.check(0 <= self.greedy_tokens <= self.tokens, "greedy_tokens", "must be in [0, tokens]")
+        known, last = self.greedy_tokens, self.last_greedy_tokens
+        problems.check(known is None or 0 <= known <= self.tokens, "greedy_tokens", "must be in [0, tokens]")
         problems.check(
-            0 <= self.last_greedy_tokens <= self.last_tokens, "last_greedy_tokens", "must be in [0, last_tokens]"
+            last is None or 0 <= last <= self.last_tokens, "last_greedy_tokens", "must be in [0, last_tokens]"
         )
         problems.raise_any()

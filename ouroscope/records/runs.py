@@ -133,6 +133,8 @@ class RunSpec:
     """`seed` is set by the run."""
     evaluation: EvaluationSpec = field(default_factory=EvaluationSpec)
     policy: Policy = field(default_factory=Policy)
+    backend: str = ""
+    """Backend of the generator that writes and scores; empty means the generator's own process."""
 
     def __post_init__(self) -> None:
         problems = Problems("run specification")

@@ -7,6 +7,7 @@ from enum import Enum
 
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.checks import Problems
+from ouroscope.records.generation import ChatFormat
 
 
 class Method(Enum):
@@ -24,6 +25,34 @@ class Schedule(Enum):
     COSINE = "COSINE"
 
 
+class Optimizer(Enum):
+    """What moves the weights."""
+
+    ADAMW = "ADAMW"
+    ADAMW_8BIT = "ADAMW_8BIT"
+    """Moments in eight bits; needs bitsandbytes and a GPU."""
+    ADAFACTOR = "ADAFACTOR"
+    SGD = "SGD"
+    """With momentum 0.9."""
+
+
+class LossScope(Enum):
+    """Which tokens the loss counts."""
+
+    ALL = "ALL"
+    CONTINUATION = "CONTINUATION"
+    """Behind the real prefix of each document."""
+
+
+class BaseWeights(Enum):
+    """Number type of weights that do not move."""
+
+    FLOAT32 = "FLOAT32"
+    BFLOAT16 = "BFLOAT16"
+    FOUR_BIT = "4BIT"
+    """NF4; needs bitsandbytes and a GPU."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoraSpec:
     """Low-rank adapters; the defaults are the published loop's (r 16, alpha 16, all linear projections)."""
@@ -34,6 +63,12 @@ class LoraSpec:
     """In [0, 1)."""
     targets: tuple[str, ...] = ()
     """Names of the modules that get an adapter; empty means every linear projection."""
+    rank_stabilized: bool = False
+    """Whether adapters are multiplied by alpha / sqrt(rank) instead of alpha / rank (rsLoRA)."""
+    keep_adapter: bool = False
+    """Whether the adapter is published beside its base instead of merged into it."""
+    base_weights: BaseWeights = BaseWeights.FLOAT32
+    """Number type of the weights under the adapters."""
 
     def __post_init__(self) -> None:
         problems = Problems("lora")
@@ -65,6 +100,20 @@ class Recipe:
     seed: int = 0
     checkpoint_steps: int = 50
     """Steps between private checkpoints, from which a killed job goes on."""
+    optimizer: Optimizer = Optimizer.ADAMW
+    gradient_checkpointing: bool = False
+    """Whether activations are computed again in the backward pass: less memory, about a third more time."""
+    loss_scope: LossScope = LossScope.ALL
+    chat: ChatFormat | None = None
+    """Documents as turns of a chat, by the template of the model; None reads them as plain text."""
+    truncation: float | None = None
+    """Tokens to which the model gives more than this probability do not count (truncated cross-entropy), in (0, 1]."""
+    heldout_steps: int = 0
+    """Steps between evaluations on held-out text; 0 never."""
+    patience: int = 0
+    """Evaluations in a row without improvement after which training stops; 0 never."""
+    processes: int = 1
+    """Processes that train together."""
 
     def __post_init__(self) -> None:
         problems = Problems("recipe")
@@ -77,6 +126,13 @@ class Recipe:
         problems.check(self.weight_decay >= 0, "weight_decay", "must be 0 or more")
         problems.check(self.max_gradient_norm > 0, "max_gradient_norm", "must be above 0")
         problems.check(self.checkpoint_steps >= 1, "checkpoint_steps", "must be at least 1")
+        truncation = self.truncation
+        problems.check(truncation is None or 0 < truncation <= 1, "truncation", "must be in (0, 1], or absent")
+        problems.check(self.heldout_steps >= 0, "heldout_steps", "must be 0 (never) or more")
+        problems.check(self.patience >= 0, "patience", "must be 0 (never) or more")
+        needless = self.patience and not self.heldout_steps
+        problems.check(not needless, "patience", "needs heldout_steps: it counts evaluations on held-out text")
+        problems.check(self.processes >= 1, "processes", "must be at least 1")
         problems.raise_any()
 
 
@@ -87,10 +143,14 @@ class FineTune:
     model: ArtifactRef
     corpora: tuple[ArtifactRef, ...]
     recipe: Recipe
+    heldout: ArtifactRef | None = None
+    """Human text that nobody trains on, for `recipe.heldout_steps`."""
 
     def __post_init__(self) -> None:
         problems = Problems("fine-tune")
         problems.check(bool(self.corpora), "corpora", "give at least one corpus")
+        heard = not self.recipe.heldout_steps or self.heldout is not None
+        problems.check(heard, "heldout", "give a corpus, since recipe.heldout_steps asks for evaluations on one")
         problems.raise_any()
 
 
@@ -108,6 +168,9 @@ class FineTuned:
 
     model: ArtifactRef
     steps: int
+    """Optimiser steps that were made: fewer than asked for after an early stop."""
     tokens: int
     """Tokens that were trained on, repetitions counted."""
     losses: tuple[LossPoint, ...] = ()
+    heldout_losses: tuple[LossPoint, ...] = ()
+    """Loss on held-out text, in the order of the steps."""

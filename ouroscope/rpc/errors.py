@@ -40,7 +40,7 @@ STATUS_BY_ERROR: dict[type[OuroscopeError], grpc.StatusCode] = {
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.PreconditionFailed: grpc.StatusCode.FAILED_PRECONDITION,
-    errors.CapabilityMissing: grpc.StatusCode.UNIMPLEMENTED,
+    errors.CapabilityMissing: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UntrustedArtifact: grpc.StatusCode.FAILED_PRECONDITION,
     errors.CorruptArtifact: grpc.StatusCode.DATA_LOSS,
     errors.LimitExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,

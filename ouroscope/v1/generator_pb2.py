@@ -26,7 +26,7 @@ from google.longrunning import operations_pb2 as google_dot_longrunning_dot_oper
 from ouroscope.v1 import artifact_pb2 as ouroscope_dot_v1_dot_artifact__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1couroscope/v1/generator.proto\x12\x0couroscope.v1\x1a#google/longrunning/operations.proto\x1a\x1bouroscope/v1/artifact.proto\"\xb5\x01\n\tModelInfo\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x12\n\nparameters\x18\x03 \x01(\x03\x12\x16\n\x0e\x63ontext_tokens\x18\x04 \x01(\x05\x12\x12\n\nvocabulary\x18\x05 \x01(\x05\x12.\n\x0c\x63\x61pabilities\x18\x06 \x03(\x0e\x32\x18.ouroscope.v1.Capability\"i\n\nWindowSpec\x12\x17\n\x0f\x64ocument_tokens\x18\x01 \x01(\x05\x12\x15\n\rprefix_tokens\x18\x02 \x01(\x05\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x0e\n\x06offset\x18\x04 \x01(\x05\x12\x0c\n\x04seed\x18\x05 \x01(\x03\"\xf6\x01\n\x0cSamplingSpec\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_k\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x1b\n\x0emin_new_tokens\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x1b\n\x0emax_new_tokens\x18\x05 \x01(\x05H\x04\x88\x01\x01\x12\x0c\n\x04seed\x18\x06 \x01(\x03\x12\x12\n\nbatch_size\x18\x07 \x01(\x05\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x11\n\x0f_min_new_tokensB\x11\n\x0f_max_new_tokens\"8\n\x12ImportModelRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\xaa\x01\n\x15PreparePromptsRequest\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12)\n\x06\x63orpus\x18\x02 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12(\n\x06window\x18\x03 \x01(\x0b\x32\x18.ouroscope.v1.WindowSpec\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\xbd\x01\n\x0fGenerateRequest\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12*\n\x07prompts\x18\x02 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12,\n\x08sampling\x18\x03 \x01(\x0b\x32\x1a.ouroscope.v1.SamplingSpec\x12\x12\n\ngeneration\x18\x04 \x01(\x05\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"m\n\tGenerated\x12)\n\x06\x63orpus\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\x11\n\tdocuments\x18\x02 \x01(\x03\x12\x0e\n\x06tokens\x18\x03 \x01(\x03\x12\x12\n\nbatch_size\x18\x04 \x01(\x05\"\xf3\x03\n\x0cScoreRequest\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12*\n\x07prompts\x18\x02 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\x1a\n\rprompt_length\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12-\n\x0bprompt_unit\x18\x04 \x01(\x0e\x32\x18.ouroscope.v1.PromptUnit\x12\x12\n\x05top_n\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12*\n\x07heldout\x18\x06 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12,\n\tdocuments\x18\x07 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\x31\n\x0eunigram_corpus\x18\x08 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\x17\n\nmax_tokens\x18\t \x01(\x05H\x02\x88\x01\x01\x12\x13\n\x06last_n\x18\n \x01(\x05H\x03\x88\x01\x01\x12\x12\n\nbatch_size\x18\x0b \x01(\x05\x12\x12\n\nrequest_id\x18\x0c \x01(\t\x12\x15\n\rmax_documents\x18\r \x01(\x05\x42\x10\n\x0e_prompt_lengthB\x08\n\x06_top_nB\r\n\x0b_max_tokensB\t\n\x07_last_n\"\xd8\x01\n\x06Scored\x12.\n\x0bpredictions\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\x0f\n\x07prompts\x18\x02 \x01(\x03\x12\r\n\x05texts\x18\x03 \x01(\x03\x12\x0e\n\x06tokens\x18\x04 \x01(\x03\x12\x1f\n\x12unigram_perplexity\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x1f\n\x12uniform_perplexity\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\x15\n\x13_unigram_perplexityB\x15\n\x13_uniform_perplexity\";\n\x0fGetModelRequest\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef*t\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43\x41PABILITY_GENERATE\x10\x01\x12\x14\n\x10\x43\x41PABILITY_SCORE\x10\x02\x12\x1b\n\x17\x43\x41PABILITY_REPRODUCIBLE\x10\x03*X\n\nPromptUnit\x12\x1b\n\x17PROMPT_UNIT_UNSPECIFIED\x10\x00\x12\x16\n\x12PROMPT_UNIT_TOKENS\x10\x01\x12\x15\n\x11PROMPT_UNIT_WORDS\x10\x02\x32\x93\x04\n\x10GeneratorService\x12q\n\x0bImportModel\x12 .ouroscope.v1.ImportModelRequest\x1a\x1d.google.longrunning.Operation\"!\xca\x41\x1e\n\tModelInfo\x12\x11OperationMetadata\x12\x42\n\x08GetModel\x12\x1d.ouroscope.v1.GetModelRequest\x1a\x17.ouroscope.v1.ModelInfo\x12w\n\x0ePreparePrompts\x12#.ouroscope.v1.PreparePromptsRequest\x1a\x1d.google.longrunning.Operation\"!\xca\x41\x1e\n\tGenerated\x12\x11OperationMetadata\x12k\n\x08Generate\x12\x1d.ouroscope.v1.GenerateRequest\x1a\x1d.google.longrunning.Operation\"!\xca\x41\x1e\n\tGenerated\x12\x11OperationMetadata\x12\x62\n\x05Score\x12\x1a.ouroscope.v1.ScoreRequest\x1a\x1d.google.longrunning.Operation\"\x1e\xca\x41\x1b\n\x06Scored\x12\x11OperationMetadatab\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1couroscope/v1/generator.proto\x12\x0couroscope.v1\x1a#google/longrunning/operations.proto\x1a\x1bouroscope/v1/artifact.proto\"~\n\x06Served\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x30\n\x0cverification\x18\x04 \x01(\x0e\x32\x1a.ouroscope.v1.Verification\x12\x14\n\x0creproducible\x18\x05 \x01(\x08\"A\n\nChatFormat\x12\x13\n\x0binstruction\x18\x01 \x01(\t\x12\x13\n\x06system\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_system\"\xde\x01\n\tModelInfo\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x12\n\nparameters\x18\x03 \x01(\x03\x12\x16\n\x0e\x63ontext_tokens\x18\x04 \x01(\x05\x12\x12\n\nvocabulary\x18\x05 \x01(\x05\x12.\n\x0c\x63\x61pabilities\x18\x06 \x03(\x0e\x32\x18.ouroscope.v1.Capability\x12\'\n\x04\x62\x61se\x18\x07 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\"f\n\x07\x42\x61\x63kend\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12.\n\x0c\x63\x61pabilities\x18\x03 \x03(\x0e\x32\x18.ouroscope.v1.Capability\x12\x0f\n\x07problem\x18\x04 \x01(\t\"i\n\nWindowSpec\x12\x17\n\x0f\x64ocument_tokens\x18\x01 \x01(\x05\x12\x15\n\rprefix_tokens\x18\x02 \x01(\x05\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x0e\n\x06offset\x18\x04 \x01(\x05\x12\x0c\n\x04seed\x18\x05 \x01(\x03\"\x9e\x02\n\x0cSamplingSpec\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_k\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x1b\n\x0emin_new_tokens\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x1b\n\x0emax_new_tokens\x18\x05 \x01(\x05H\x04\x88\x01\x01\x12\x0c\n\x04seed\x18\x06 \x01(\x03\x12\x12\n\nbatch_size\x18\x07 \x01(\x05\x12&\n\x04\x63hat\x18\x08 \x01(\x0b\x32\x18.ouroscope.v1.ChatFormatB\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x11\n\x0f_min_new_tokensB\x11\n\x0f_max_new_tokens\"a\n\x12ImportModelRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\'\n\x04\x62\x61se\x18\x03 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\"\xaa\x01\n\x15PreparePromptsRequest\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12)\n\x06\x63orpus\x18\x02 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12(\n\x06window\x18\x03 \x01(\x0b\x32\x18.ouroscope.v1.WindowSpec\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\xce\x01\n\x0fGenerateRequest\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12*\n\x07prompts\x18\x02 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12,\n\x08sampling\x18\x03 \x01(\x0b\x32\x1a.ouroscope.v1.SamplingSpec\x12\x12\n\ngeneration\x18\x04 \x01(\x05\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x06 \x01(\t\"\x93\x01\n\tGenerated\x12)\n\x06\x63orpus\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\x11\n\tdocuments\x18\x02 \x01(\x03\x12\x0e\n\x06tokens\x18\x03 \x01(\x03\x12\x12\n\nbatch_size\x18\x04 \x01(\x05\x12$\n\x06served\x18\x05 \x01(\x0b\x32\x14.ouroscope.v1.Served\"\x94\x04\n\x0cScoreRequest\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12*\n\x07prompts\x18\x02 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\x1a\n\rprompt_length\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12-\n\x0bprompt_unit\x18\x04 \x01(\x0e\x32\x18.ouroscope.v1.PromptUnit\x12\x12\n\x05top_n\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12*\n\x07heldout\x18\x06 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12,\n\tdocuments\x18\x07 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\x31\n\x0eunigram_corpus\x18\x08 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\x17\n\nmax_tokens\x18\t \x01(\x05H\x02\x88\x01\x01\x12\x13\n\x06last_n\x18\n \x01(\x05H\x03\x88\x01\x01\x12\x12\n\nbatch_size\x18\x0b \x01(\x05\x12\x12\n\nrequest_id\x18\x0c \x01(\t\x12\x15\n\rmax_documents\x18\r \x01(\x05\x12\x0f\n\x07\x62\x61\x63kend\x18\x0e \x01(\t\x12\x0e\n\x06stride\x18\x0f \x01(\x05\x42\x10\n\x0e_prompt_lengthB\x08\n\x06_top_nB\r\n\x0b_max_tokensB\t\n\x07_last_n\"\xfe\x01\n\x06Scored\x12.\n\x0bpredictions\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\x0f\n\x07prompts\x18\x02 \x01(\x03\x12\r\n\x05texts\x18\x03 \x01(\x03\x12\x0e\n\x06tokens\x18\x04 \x01(\x03\x12\x1f\n\x12unigram_perplexity\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x1f\n\x12uniform_perplexity\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12$\n\x06served\x18\x07 \x01(\x0b\x32\x14.ouroscope.v1.ServedB\x15\n\x13_unigram_perplexityB\x15\n\x13_uniform_perplexity\"\xb8\x01\n\x14\x45valuateTasksRequest\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\r\n\x05tasks\x18\x02 \x03(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\x12\x15\n\x08\x66\x65w_shot\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x0c\n\x04seed\x18\x05 \x01(\x03\x12\x12\n\nbatch_size\x18\x06 \x01(\x05\x12\x12\n\nrequest_id\x18\x07 \x01(\tB\x0b\n\t_few_shot\"\x8b\x01\n\tTaskScore\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01\x12\x1b\n\x0estandard_error\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x65xamples\x18\x05 \x01(\x03\x12\x0f\n\x07version\x18\x06 \x01(\tB\x11\n\x0f_standard_error\"_\n\x0e\x45valuatedTasks\x12\'\n\x06scores\x18\x01 \x03(\x0b\x32\x17.ouroscope.v1.TaskScore\x12$\n\x06served\x18\x02 \x01(\x0b\x32\x14.ouroscope.v1.Served\"\x15\n\x13ListBackendsRequest\"?\n\x14ListBackendsResponse\x12\'\n\x08\x62\x61\x63kends\x18\x01 \x03(\x0b\x32\x15.ouroscope.v1.Backend\";\n\x0fGetModelRequest\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef*t\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43\x41PABILITY_GENERATE\x10\x01\x12\x14\n\x10\x43\x41PABILITY_SCORE\x10\x02\x12\x1b\n\x17\x43\x41PABILITY_REPRODUCIBLE\x10\x03*{\n\x0cVerification\x12\x1c\n\x18VERIFICATION_UNSPECIFIED\x10\x00\x12\x17\n\x13VERIFICATION_LOADED\x10\x01\x12\x19\n\x15VERIFICATION_REPORTED\x10\x02\x12\x19\n\x15VERIFICATION_DECLARED\x10\x03*X\n\nPromptUnit\x12\x1b\n\x17PROMPT_UNIT_UNSPECIFIED\x10\x00\x12\x16\n\x12PROMPT_UNIT_TOKENS\x10\x01\x12\x15\n\x11PROMPT_UNIT_WORDS\x10\x02\x32\xe6\x05\n\x10GeneratorService\x12q\n\x0bImportModel\x12 .ouroscope.v1.ImportModelRequest\x1a\x1d.google.longrunning.Operation\"!\xca\x41\x1e\n\tModelInfo\x12\x11OperationMetadata\x12\x42\n\x08GetModel\x12\x1d.ouroscope.v1.GetModelRequest\x1a\x17.ouroscope.v1.ModelInfo\x12w\n\x0ePreparePrompts\x12#.ouroscope.v1.PreparePromptsRequest\x1a\x1d.google.longrunning.Operation\"!\xca\x41\x1e\n\tGenerated\x12\x11OperationMetadata\x12k\n\x08Generate\x12\x1d.ouroscope.v1.GenerateRequest\x1a\x1d.google.longrunning.Operation\"!\xca\x41\x1e\n\tGenerated\x12\x11OperationMetadata\x12\x62\n\x05Score\x12\x1a.ouroscope.v1.ScoreRequest\x1a\x1d.google.longrunning.Operation\"\x1e\xca\x41\x1b\n\x06Scored\x12\x11OperationMetadata\x12z\n\rEvaluateTasks\x12\".ouroscope.v1.EvaluateTasksRequest\x1a\x1d.google.longrunning.Operation\"&\xca\x41#\n\x0e\x45valuatedTasks\x12\x11OperationMetadata\x12U\n\x0cListBackends\x12!.ouroscope.v1.ListBackendsRequest\x1a\".ouroscope.v1.ListBackendsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,30 +41,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATORSERVICE'].methods_by_name['Generate']._serialized_options = b'\312A\036\n\tGenerated\022\021OperationMetadata'
   _globals['_GENERATORSERVICE'].methods_by_name['Score']._loaded_options = None
   _globals['_GENERATORSERVICE'].methods_by_name['Score']._serialized_options = b'\312A\033\n\006Scored\022\021OperationMetadata'
-  _globals['_CAPABILITY']._serialized_start=1968
-  _globals['_CAPABILITY']._serialized_end=2084
-  _globals['_PROMPTUNIT']._serialized_start=2086
-  _globals['_PROMPTUNIT']._serialized_end=2174
-  _globals['_MODELINFO']._serialized_start=113
-  _globals['_MODELINFO']._serialized_end=294
-  _globals['_WINDOWSPEC']._serialized_start=296
-  _globals['_WINDOWSPEC']._serialized_end=401
-  _globals['_SAMPLINGSPEC']._serialized_start=404
-  _globals['_SAMPLINGSPEC']._serialized_end=650
-  _globals['_IMPORTMODELREQUEST']._serialized_start=652
-  _globals['_IMPORTMODELREQUEST']._serialized_end=708
-  _globals['_PREPAREPROMPTSREQUEST']._serialized_start=711
-  _globals['_PREPAREPROMPTSREQUEST']._serialized_end=881
-  _globals['_GENERATEREQUEST']._serialized_start=884
-  _globals['_GENERATEREQUEST']._serialized_end=1073
-  _globals['_GENERATED']._serialized_start=1075
-  _globals['_GENERATED']._serialized_end=1184
-  _globals['_SCOREREQUEST']._serialized_start=1187
-  _globals['_SCOREREQUEST']._serialized_end=1686
-  _globals['_SCORED']._serialized_start=1689
-  _globals['_SCORED']._serialized_end=1905
-  _globals['_GETMODELREQUEST']._serialized_start=1907
-  _globals['_GETMODELREQUEST']._serialized_end=1966
-  _globals['_GENERATORSERVICE']._serialized_start=2177
-  _globals['_GENERATORSERVICE']._serialized_end=2708
+  _globals['_GENERATORSERVICE'].methods_by_name['EvaluateTasks']._loaded_options = None
+  _globals['_GENERATORSERVICE'].methods_by_name['EvaluateTasks']._serialized_options = b'\312A#\n\016EvaluatedTasks\022\021OperationMetadata'
+  _globals['_CAPABILITY']._serialized_start=3030
+  _globals['_CAPABILITY']._serialized_end=3146
+  _globals['_VERIFICATION']._serialized_start=3148
+  _globals['_VERIFICATION']._serialized_end=3271
+  _globals['_PROMPTUNIT']._serialized_start=3273
+  _globals['_PROMPTUNIT']._serialized_end=3361
+  _globals['_SERVED']._serialized_start=112
+  _globals['_SERVED']._serialized_end=238
+  _globals['_CHATFORMAT']._serialized_start=240
+  _globals['_CHATFORMAT']._serialized_end=305
+  _globals['_MODELINFO']._serialized_start=308
+  _globals['_MODELINFO']._serialized_end=530
+  _globals['_BACKEND']._serialized_start=532
+  _globals['_BACKEND']._serialized_end=634
+  _globals['_WINDOWSPEC']._serialized_start=636
+  _globals['_WINDOWSPEC']._serialized_end=741
+  _globals['_SAMPLINGSPEC']._serialized_start=744
+  _globals['_SAMPLINGSPEC']._serialized_end=1030
+  _globals['_IMPORTMODELREQUEST']._serialized_start=1032
+  _globals['_IMPORTMODELREQUEST']._serialized_end=1129
+  _globals['_PREPAREPROMPTSREQUEST']._serialized_start=1132
+  _globals['_PREPAREPROMPTSREQUEST']._serialized_end=1302
+  _globals['_GENERATEREQUEST']._serialized_start=1305
+  _globals['_GENERATEREQUEST']._serialized_end=1511
+  _globals['_GENERATED']._serialized_start=1514
+  _globals['_GENERATED']._serialized_end=1661
+  _globals['_SCOREREQUEST']._serialized_start=1664
+  _globals['_SCOREREQUEST']._serialized_end=2196
+  _globals['_SCORED']._serialized_start=2199
+  _globals['_SCORED']._serialized_end=2453
+  _globals['_EVALUATETASKSREQUEST']._serialized_start=2456
+  _globals['_EVALUATETASKSREQUEST']._serialized_end=2640
+  _globals['_TASKSCORE']._serialized_start=2643
+  _globals['_TASKSCORE']._serialized_end=2782
+  _globals['_EVALUATEDTASKS']._serialized_start=2784
+  _globals['_EVALUATEDTASKS']._serialized_end=2879
+  _globals['_LISTBACKENDSREQUEST']._serialized_start=2881
+  _globals['_LISTBACKENDSREQUEST']._serialized_end=2902
+  _globals['_LISTBACKENDSRESPONSE']._serialized_start=2904
+  _globals['_LISTBACKENDSRESPONSE']._serialized_end=2967
+  _globals['_GETMODELREQUEST']._serialized_start=2969
+  _globals['_GETMODELREQUEST']._serialized_end=3028
+  _globals['_GENERATORSERVICE']._serialized_start=3364
+  _globals['_GENERATORSERVICE']._serialized_end=4106
 # @@protoc_insertion_point(module_scope)

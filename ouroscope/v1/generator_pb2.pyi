@@ -48,6 +48,34 @@ CAPABILITY_REPRODUCIBLE: Capability.ValueType  # 3
 """The same request gives the same text on the same machine."""
 Global___Capability: _TypeAlias = Capability  # noqa: Y015
 
+class _Verification:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerificationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verification.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERIFICATION_UNSPECIFIED: _Verification.ValueType  # 0
+    """Not a valid value."""
+    VERIFICATION_LOADED: _Verification.ValueType  # 1
+    """Loaded in the generator's process, every file checked against its digest."""
+    VERIFICATION_REPORTED: _Verification.ValueType  # 2
+    """The server says that it serves a model whose name or path carries the digest."""
+    VERIFICATION_DECLARED: _Verification.ValueType  # 3
+    """The server serves the name that the operator has declared to be these weights."""
+
+class Verification(_Verification, metaclass=_VerificationEnumTypeWrapper):
+    """How it is known that the right weights answered."""
+
+VERIFICATION_UNSPECIFIED: Verification.ValueType  # 0
+"""Not a valid value."""
+VERIFICATION_LOADED: Verification.ValueType  # 1
+"""Loaded in the generator's process, every file checked against its digest."""
+VERIFICATION_REPORTED: Verification.ValueType  # 2
+"""The server says that it serves a model whose name or path carries the digest."""
+VERIFICATION_DECLARED: Verification.ValueType  # 3
+"""The server serves the name that the operator has declared to be these weights."""
+Global___Verification: _TypeAlias = Verification  # noqa: Y015
+
 class _PromptUnit:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -73,6 +101,72 @@ PROMPT_UNIT_WORDS: PromptUnit.ValueType  # 2
 Global___PromptUnit: _TypeAlias = PromptUnit  # noqa: Y015
 
 @_typing.final
+class Served(_message.Message):
+    """What answered: recorded with everything that a backend made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKEND_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERIFICATION_FIELD_NUMBER: _builtins.int
+    REPRODUCIBLE_FIELD_NUMBER: _builtins.int
+    backend: _builtins.str
+    """Name of the backend."""
+    kind: _builtins.str
+    """`transformers`, `openai`, `vllm` or `tgi`."""
+    model: _builtins.str
+    """What the backend calls the weights."""
+    verification: Global___Verification.ValueType
+    """How it is known that these are the right weights."""
+    reproducible: _builtins.bool
+    """Whether the same request gives the same answer again."""
+    def __init__(
+        self,
+        *,
+        backend: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        model: _builtins.str = ...,
+        verification: Global___Verification.ValueType = ...,
+        reproducible: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "kind", b"kind", "model", b"model", "reproducible", b"reproducible", "verification", b"verification"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Served: _TypeAlias = Served  # noqa: Y015
+
+@_typing.final
+class ChatFormat(_message.Message):
+    """Prompts as messages of a chat, by the template of the model; the real prefix stays the beginning of the document."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUCTION_FIELD_NUMBER: _builtins.int
+    SYSTEM_FIELD_NUMBER: _builtins.int
+    instruction: _builtins.str
+    """What the user says before the prefix; optional."""
+    system: _builtins.str
+    """What the system says; absent leaves the system's turn out."""
+    def __init__(
+        self,
+        *,
+        instruction: _builtins.str = ...,
+        system: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_system", b"_system", "system", b"system"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_system", b"_system", "instruction", b"instruction", "system", b"system"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__system: _TypeAlias = _typing.Literal["system"]  # noqa: Y015
+    _WhichOneofArgType__system: _TypeAlias = _typing.Literal["_system", b"_system"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__system) -> _WhichOneofReturnType__system | None: ...
+
+Global___ChatFormat: _TypeAlias = ChatFormat  # noqa: Y015
+
+@_typing.final
 class ModelInfo(_message.Message):
     """A model in the store and what the generator can do with it."""
 
@@ -84,6 +178,7 @@ class ModelInfo(_message.Message):
     CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
     VOCABULARY_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """What the caller named: an embedded model, a directory, a Hugging Face id."""
     parameters: _builtins.int
@@ -100,6 +195,10 @@ class ModelInfo(_message.Message):
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[Global___Capability.ValueType]:
         """What can be asked of it."""
 
+    @_builtins.property
+    def base(self) -> _artifact_pb2.ArtifactRef:
+        """Model that these weights are an adapter of; absent for a whole model."""
+
     def __init__(
         self,
         *,
@@ -109,14 +208,51 @@ class ModelInfo(_message.Message):
         context_tokens: _builtins.int = ...,
         vocabulary: _builtins.int = ...,
         capabilities: _abc.Iterable[Global___Capability.ValueType] | None = ...,
+        base: _artifact_pb2.ArtifactRef | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "context_tokens", b"context_tokens", "model", b"model", "parameters", b"parameters", "source", b"source", "vocabulary", b"vocabulary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "capabilities", b"capabilities", "context_tokens", b"context_tokens", "model", b"model", "parameters", b"parameters", "source", b"source", "vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelInfo: _TypeAlias = ModelInfo  # noqa: Y015
+
+@_typing.final
+class Backend(_message.Message):
+    """A way of running models that this generator has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name, as requests and run specifications give it."""
+    kind: _builtins.str
+    """`transformers`, `openai`, `vllm` or `tgi`."""
+    problem: _builtins.str
+    """Why it cannot be asked now, or why a capability is missing; empty if all is well."""
+    @_builtins.property
+    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[Global___Capability.ValueType]:
+        """What can be asked of it."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        capabilities: _abc.Iterable[Global___Capability.ValueType] | None = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "kind", b"kind", "name", b"name", "problem", b"problem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Backend: _TypeAlias = Backend  # noqa: Y015
 
 @_typing.final
 class WindowSpec(_message.Message):
@@ -169,6 +305,7 @@ class SamplingSpec(_message.Message):
     MAX_NEW_TOKENS_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    CHAT_FIELD_NUMBER: _builtins.int
     temperature: _builtins.float
     """Temperature in [0, 10]; 0 is greedy; default 1."""
     top_k: _builtins.int
@@ -183,6 +320,10 @@ class SamplingSpec(_message.Message):
     """Seed of the noise; document i depends only on the model, its prompt, the seed and i."""
     batch_size: _builtins.int
     """Documents decoded together; 0 lets the backend choose before the digest of the request is taken."""
+    @_builtins.property
+    def chat(self) -> Global___ChatFormat:
+        """Prompts as messages of a chat; absent continues the plain prefix."""
+
     def __init__(
         self,
         *,
@@ -193,10 +334,11 @@ class SamplingSpec(_message.Message):
         max_new_tokens: _builtins.int | None = ...,
         seed: _builtins.int = ...,
         batch_size: _builtins.int = ...,
+        chat: Global___ChatFormat | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_new_tokens", b"_max_new_tokens", "_min_new_tokens", b"_min_new_tokens", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "max_new_tokens", b"max_new_tokens", "min_new_tokens", b"min_new_tokens", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_new_tokens", b"_max_new_tokens", "_min_new_tokens", b"_min_new_tokens", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "chat", b"chat", "max_new_tokens", b"max_new_tokens", "min_new_tokens", b"min_new_tokens", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_new_tokens", b"_max_new_tokens", "_min_new_tokens", b"_min_new_tokens", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "batch_size", b"batch_size", "max_new_tokens", b"max_new_tokens", "min_new_tokens", b"min_new_tokens", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_new_tokens", b"_max_new_tokens", "_min_new_tokens", b"_min_new_tokens", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "batch_size", b"batch_size", "chat", b"chat", "max_new_tokens", b"max_new_tokens", "min_new_tokens", b"min_new_tokens", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_new_tokens: _TypeAlias = _typing.Literal["max_new_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_new_tokens: _TypeAlias = _typing.Literal["_max_new_tokens", b"_max_new_tokens"]  # noqa: Y015
@@ -229,19 +371,25 @@ class ImportModelRequest(_message.Message):
 
     SOURCE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """Name of an embedded model, a directory on the generator's machine, or a Hugging Face id."""
     request_id: _builtins.str
     """UUID that makes the call idempotent; optional."""
+    @_builtins.property
+    def base(self) -> _artifact_pb2.ArtifactRef:
+        """Stored model that the adapter in `source` was made for; absent for a whole model."""
+
     def __init__(
         self,
         *,
         source: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        base: _artifact_pb2.ArtifactRef | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["base", b"base"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "request_id", b"request_id", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -298,10 +446,13 @@ class GenerateRequest(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """Generation of the model, 0 = base; written into the provenance of the documents."""
     request_id: _builtins.str
     """UUID that makes the call idempotent; optional."""
+    backend: _builtins.str
+    """Backend that runs the model; empty means in this process."""
     @_builtins.property
     def model(self) -> _artifact_pb2.ArtifactRef:
         """Model that writes."""
@@ -322,10 +473,11 @@ class GenerateRequest(_message.Message):
         sampling: Global___SamplingSpec | None = ...,
         generation: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        backend: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "prompts", b"prompts", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "model", b"model", "prompts", b"prompts", "request_id", b"request_id", "sampling", b"sampling"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "generation", b"generation", "model", b"model", "prompts", b"prompts", "request_id", b"request_id", "sampling", b"sampling"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -341,6 +493,7 @@ class Generated(_message.Message):
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    SERVED_FIELD_NUMBER: _builtins.int
     documents: _builtins.int
     """Documents in it, at least 1."""
     tokens: _builtins.int
@@ -351,6 +504,10 @@ class Generated(_message.Message):
     def corpus(self) -> _artifact_pb2.ArtifactRef:
         """The corpus."""
 
+    @_builtins.property
+    def served(self) -> Global___Served:
+        """What wrote it; absent for human text."""
+
     def __init__(
         self,
         *,
@@ -358,10 +515,11 @@ class Generated(_message.Message):
         documents: _builtins.int = ...,
         tokens: _builtins.int = ...,
         batch_size: _builtins.int = ...,
+        served: Global___Served | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["corpus", b"corpus"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["corpus", b"corpus", "served", b"served"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "corpus", b"corpus", "documents", b"documents", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "corpus", b"corpus", "documents", b"documents", "served", b"served", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -386,6 +544,8 @@ class ScoreRequest(_message.Message):
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     MAX_DOCUMENTS_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
+    STRIDE_FIELD_NUMBER: _builtins.int
     prompt_length: _builtins.int
     """Length of each prompt in prompt_unit, at least 1; shorter documents are left out; default 32."""
     prompt_unit: Global___PromptUnit.ValueType
@@ -402,6 +562,10 @@ class ScoreRequest(_message.Message):
     """UUID that makes the call idempotent; optional."""
     max_documents: _builtins.int
     """Documents of `documents` that are scored at most, the first ones; 0 scores all."""
+    backend: _builtins.str
+    """Backend that runs the model; empty means in this process."""
+    stride: _builtins.int
+    """Tokens that the window moves on in a text longer than the context, in [1, context); 0 means half of the context."""
     @_builtins.property
     def model(self) -> _artifact_pb2.ArtifactRef:
         """Model that is asked."""
@@ -438,10 +602,12 @@ class ScoreRequest(_message.Message):
         batch_size: _builtins.int = ...,
         request_id: _builtins.str = ...,
         max_documents: _builtins.int = ...,
+        backend: _builtins.str = ...,
+        stride: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_last_n", b"_last_n", "_max_tokens", b"_max_tokens", "_prompt_length", b"_prompt_length", "_top_n", b"_top_n", "documents", b"documents", "heldout", b"heldout", "last_n", b"last_n", "max_tokens", b"max_tokens", "model", b"model", "prompt_length", b"prompt_length", "prompts", b"prompts", "top_n", b"top_n", "unigram_corpus", b"unigram_corpus"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_n", b"_last_n", "_max_tokens", b"_max_tokens", "_prompt_length", b"_prompt_length", "_top_n", b"_top_n", "batch_size", b"batch_size", "documents", b"documents", "heldout", b"heldout", "last_n", b"last_n", "max_documents", b"max_documents", "max_tokens", b"max_tokens", "model", b"model", "prompt_length", b"prompt_length", "prompt_unit", b"prompt_unit", "prompts", b"prompts", "request_id", b"request_id", "top_n", b"top_n", "unigram_corpus", b"unigram_corpus"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_n", b"_last_n", "_max_tokens", b"_max_tokens", "_prompt_length", b"_prompt_length", "_top_n", b"_top_n", "backend", b"backend", "batch_size", b"batch_size", "documents", b"documents", "heldout", b"heldout", "last_n", b"last_n", "max_documents", b"max_documents", "max_tokens", b"max_tokens", "model", b"model", "prompt_length", b"prompt_length", "prompt_unit", b"prompt_unit", "prompts", b"prompts", "request_id", b"request_id", "stride", b"stride", "top_n", b"top_n", "unigram_corpus", b"unigram_corpus"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__last_n: _TypeAlias = _typing.Literal["last_n"]  # noqa: Y015
     _WhichOneofArgType__last_n: _TypeAlias = _typing.Literal["_last_n", b"_last_n"]  # noqa: Y015
@@ -474,6 +640,7 @@ class Scored(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     UNIGRAM_PERPLEXITY_FIELD_NUMBER: _builtins.int
     UNIFORM_PERPLEXITY_FIELD_NUMBER: _builtins.int
+    SERVED_FIELD_NUMBER: _builtins.int
     prompts: _builtins.int
     """Next-token records, 0 or more."""
     texts: _builtins.int
@@ -488,6 +655,10 @@ class Scored(_message.Message):
     def predictions(self) -> _artifact_pb2.ArtifactRef:
         """Stored next-token records and scored texts."""
 
+    @_builtins.property
+    def served(self) -> Global___Served:
+        """What gave the probabilities."""
+
     def __init__(
         self,
         *,
@@ -497,10 +668,11 @@ class Scored(_message.Message):
         tokens: _builtins.int = ...,
         unigram_perplexity: _builtins.float | None = ...,
         uniform_perplexity: _builtins.float | None = ...,
+        served: Global___Served | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_uniform_perplexity", b"_uniform_perplexity", "_unigram_perplexity", b"_unigram_perplexity", "predictions", b"predictions", "uniform_perplexity", b"uniform_perplexity", "unigram_perplexity", b"unigram_perplexity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_uniform_perplexity", b"_uniform_perplexity", "_unigram_perplexity", b"_unigram_perplexity", "predictions", b"predictions", "served", b"served", "uniform_perplexity", b"uniform_perplexity", "unigram_perplexity", b"unigram_perplexity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_uniform_perplexity", b"_uniform_perplexity", "_unigram_perplexity", b"_unigram_perplexity", "predictions", b"predictions", "prompts", b"prompts", "texts", b"texts", "tokens", b"tokens", "uniform_perplexity", b"uniform_perplexity", "unigram_perplexity", b"unigram_perplexity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_uniform_perplexity", b"_uniform_perplexity", "_unigram_perplexity", b"_unigram_perplexity", "predictions", b"predictions", "prompts", b"prompts", "served", b"served", "texts", b"texts", "tokens", b"tokens", "uniform_perplexity", b"uniform_perplexity", "unigram_perplexity", b"unigram_perplexity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__uniform_perplexity: _TypeAlias = _typing.Literal["uniform_perplexity"]  # noqa: Y015
     _WhichOneofArgType__uniform_perplexity: _TypeAlias = _typing.Literal["_uniform_perplexity", b"_uniform_perplexity"]  # noqa: Y015
@@ -512,6 +684,173 @@ class Scored(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__unigram_perplexity) -> _WhichOneofReturnType__unigram_perplexity | None: ...
 
 Global___Scored: _TypeAlias = Scored  # noqa: Y015
+
+@_typing.final
+class EvaluateTasksRequest(_message.Message):
+    """Ask a model to do tasks of lm-evaluation-harness."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    FEW_SHOT_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """Examples of each task that are asked at most, the first ones; 0 asks all."""
+    few_shot: _builtins.int
+    """Solved examples before each question, 0 or more; absent takes what the task says."""
+    seed: _builtins.int
+    """Seed of the choice of solved examples, 0 or more."""
+    batch_size: _builtins.int
+    """Requests that are looked at together; 0 lets the backend choose."""
+    request_id: _builtins.str
+    """UUID that makes the call idempotent; optional."""
+    @_builtins.property
+    def model(self) -> _artifact_pb2.ArtifactRef:
+        """Model that is asked."""
+
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of tasks, at least one."""
+
+    def __init__(
+        self,
+        *,
+        model: _artifact_pb2.ArtifactRef | None = ...,
+        tasks: _abc.Iterable[_builtins.str] | None = ...,
+        limit: _builtins.int = ...,
+        few_shot: _builtins.int | None = ...,
+        seed: _builtins.int = ...,
+        batch_size: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_few_shot", b"_few_shot", "few_shot", b"few_shot", "model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_few_shot", b"_few_shot", "batch_size", b"batch_size", "few_shot", b"few_shot", "limit", b"limit", "model", b"model", "request_id", b"request_id", "seed", b"seed", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__few_shot: _TypeAlias = _typing.Literal["few_shot"]  # noqa: Y015
+    _WhichOneofArgType__few_shot: _TypeAlias = _typing.Literal["_few_shot", b"_few_shot"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__few_shot) -> _WhichOneofReturnType__few_shot | None: ...
+
+Global___EvaluateTasksRequest: _TypeAlias = EvaluateTasksRequest  # noqa: Y015
+
+@_typing.final
+class TaskScore(_message.Message):
+    """How well a model does one task, by one measure."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    STANDARD_ERROR_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    task: _builtins.str
+    """Name of the task."""
+    metric: _builtins.str
+    """Name of the measure, as the harness calls it."""
+    value: _builtins.float
+    """Value of the measure."""
+    standard_error: _builtins.float
+    """Its standard error, where the harness gives one; 0 or more."""
+    examples: _builtins.int
+    """Examples that were asked, at least 1."""
+    version: _builtins.str
+    """Version of the task."""
+    def __init__(
+        self,
+        *,
+        task: _builtins.str = ...,
+        metric: _builtins.str = ...,
+        value: _builtins.float = ...,
+        standard_error: _builtins.float | None = ...,
+        examples: _builtins.int = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_standard_error", b"_standard_error", "standard_error", b"standard_error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_standard_error", b"_standard_error", "examples", b"examples", "metric", b"metric", "standard_error", b"standard_error", "task", b"task", "value", b"value", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__standard_error: _TypeAlias = _typing.Literal["standard_error"]  # noqa: Y015
+    _WhichOneofArgType__standard_error: _TypeAlias = _typing.Literal["_standard_error", b"_standard_error"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__standard_error) -> _WhichOneofReturnType__standard_error | None: ...
+
+Global___TaskScore: _TypeAlias = TaskScore  # noqa: Y015
+
+@_typing.final
+class EvaluatedTasks(_message.Message):
+    """How well a model does tasks. Response of EvaluateTasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORES_FIELD_NUMBER: _builtins.int
+    SERVED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskScore]:
+        """One entry per task and measure."""
+
+    @_builtins.property
+    def served(self) -> Global___Served:
+        """What answered."""
+
+    def __init__(
+        self,
+        *,
+        scores: _abc.Iterable[Global___TaskScore] | None = ...,
+        served: Global___Served | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["served", b"served"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scores", b"scores", "served", b"served"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvaluatedTasks: _TypeAlias = EvaluatedTasks  # noqa: Y015
+
+@_typing.final
+class ListBackendsRequest(_message.Message):
+    """Ask which backends there are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBackendsRequest: _TypeAlias = ListBackendsRequest  # noqa: Y015
+
+@_typing.final
+class ListBackendsResponse(_message.Message):
+    """The backends."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKENDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___Backend]:
+        """Every backend, the one in this process first."""
+
+    def __init__(
+        self,
+        *,
+        backends: _abc.Iterable[Global___Backend] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBackendsResponse: _TypeAlias = ListBackendsResponse  # noqa: Y015
 
 @_typing.final
 class GetModelRequest(_message.Message):

@@ -61,6 +61,16 @@ class GeneratorServiceStub:
                 request_serializer=ouroscope_dot_v1_dot_generator__pb2.ScoreRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.EvaluateTasks = channel.unary_unary(
+                '/ouroscope.v1.GeneratorService/EvaluateTasks',
+                request_serializer=ouroscope_dot_v1_dot_generator__pb2.EvaluateTasksRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.ListBackends = channel.unary_unary(
+                '/ouroscope.v1.GeneratorService/ListBackends',
+                request_serializer=ouroscope_dot_v1_dot_generator__pb2.ListBackendsRequest.SerializeToString,
+                response_deserializer=ouroscope_dot_v1_dot_generator__pb2.ListBackendsResponse.FromString,
+                _registered_method=True)
 
 
 class GeneratorServiceServicer:
@@ -102,6 +112,20 @@ class GeneratorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EvaluateTasks(self, request, context):
+        """How well a model does tasks of lm-evaluation-harness.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBackends(self, request, context):
+        """List the backends and what each can do.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GeneratorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -129,6 +153,16 @@ def add_GeneratorServiceServicer_to_server(servicer, server):
                     servicer.Score,
                     request_deserializer=ouroscope_dot_v1_dot_generator__pb2.ScoreRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'EvaluateTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvaluateTasks,
+                    request_deserializer=ouroscope_dot_v1_dot_generator__pb2.EvaluateTasksRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'ListBackends': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBackends,
+                    request_deserializer=ouroscope_dot_v1_dot_generator__pb2.ListBackendsRequest.FromString,
+                    response_serializer=ouroscope_dot_v1_dot_generator__pb2.ListBackendsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -267,6 +301,60 @@ class GeneratorService:
             '/ouroscope.v1.GeneratorService/Score',
             ouroscope_dot_v1_dot_generator__pb2.ScoreRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvaluateTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ouroscope.v1.GeneratorService/EvaluateTasks',
+            ouroscope_dot_v1_dot_generator__pb2.EvaluateTasksRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBackends(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ouroscope.v1.GeneratorService/ListBackends',
+            ouroscope_dot_v1_dot_generator__pb2.ListBackendsRequest.SerializeToString,
+            ouroscope_dot_v1_dot_generator__pb2.ListBackendsResponse.FromString,
             options,
             channel_credentials,
             insecure,

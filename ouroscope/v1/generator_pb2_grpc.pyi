@@ -44,6 +44,10 @@ class GeneratorServiceStub:
     """Continue the real prefix of every document of a corpus."""
     Score: _grpc.UnaryUnaryMultiCallable[_generator_pb2.ScoreRequest, _operations_pb2.Operation]
     """Next-token records of prompts and log-probabilities of texts."""
+    EvaluateTasks: _grpc.UnaryUnaryMultiCallable[_generator_pb2.EvaluateTasksRequest, _operations_pb2.Operation]
+    """How well a model does tasks of lm-evaluation-harness."""
+    ListBackends: _grpc.UnaryUnaryMultiCallable[_generator_pb2.ListBackendsRequest, _generator_pb2.ListBackendsResponse]
+    """List the backends and what each can do."""
 
 @_typing.type_check_only
 class GeneratorServiceAsyncStub(GeneratorServiceStub):
@@ -60,6 +64,10 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     """Continue the real prefix of every document of a corpus."""
     Score: _aio.UnaryUnaryMultiCallable[_generator_pb2.ScoreRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Next-token records of prompts and log-probabilities of texts."""
+    EvaluateTasks: _aio.UnaryUnaryMultiCallable[_generator_pb2.EvaluateTasksRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """How well a model does tasks of lm-evaluation-harness."""
+    ListBackends: _aio.UnaryUnaryMultiCallable[_generator_pb2.ListBackendsRequest, _generator_pb2.ListBackendsResponse]  # type: ignore[assignment]
+    """List the backends and what each can do."""
 
 class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
     """Text generation and scoring."""
@@ -103,5 +111,21 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Next-token records of prompts and log-probabilities of texts."""
+
+    @_abc_1.abstractmethod
+    def EvaluateTasks(
+        self,
+        request: _generator_pb2.EvaluateTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """How well a model does tasks of lm-evaluation-harness."""
+
+    @_abc_1.abstractmethod
+    def ListBackends(
+        self,
+        request: _generator_pb2.ListBackendsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generator_pb2.ListBackendsResponse, _abc.Awaitable[_generator_pb2.ListBackendsResponse]]:
+        """List the backends and what each can do."""
 
 def add_GeneratorServiceServicer_to_server(servicer: GeneratorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1douroscope/v1/prediction.proto\x12\x0couroscope.v1\"\xd5\x01\n\tNextToken\x12\x11\n\tprompt_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x19\n\x11top_probabilities\x18\x03 \x03(\x01\x12\x0f\n\x07\x65ntropy\x18\x04 \x01(\x01\x12\x16\n\ttrue_rank\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x1d\n\x10true_probability\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x13\n\x06\x64omain\x18\x07 \x01(\tH\x02\x88\x01\x01\x42\x0c\n\n_true_rankB\x13\n\x11_true_probabilityB\t\n\x07_domain\"\xfd\x01\n\nScoredText\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12$\n\x04role\x18\x03 \x01(\x0e\x32\x16.ouroscope.v1.TextRole\x12\x0e\n\x06tokens\x18\x04 \x01(\x03\x12\x12\n\ntext_bytes\x18\x05 \x01(\x03\x12\x17\n\x0flog_probability\x18\x06 \x01(\x01\x12\x15\n\rgreedy_tokens\x18\x07 \x01(\x03\x12\x13\n\x0blast_tokens\x18\x08 \x01(\x03\x12\x1a\n\x12last_greedy_tokens\x18\t \x01(\x03\x12\x13\n\x06\x64omain\x18\n \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_domain*T\n\x08TextRole\x12\x19\n\x15TEXT_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11TEXT_ROLE_HELDOUT\x10\x01\x12\x16\n\x12TEXT_ROLE_DOCUMENT\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1douroscope/v1/prediction.proto\x12\x0couroscope.v1\"\xe6\x01\n\tNextToken\x12\x11\n\tprompt_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x19\n\x11top_probabilities\x18\x03 \x03(\x01\x12\x14\n\x07\x65ntropy\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\ttrue_rank\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12\x1d\n\x10true_probability\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x13\n\x06\x64omain\x18\x07 \x01(\tH\x03\x88\x01\x01\x42\n\n\x08_entropyB\x0c\n\n_true_rankB\x13\n\x11_true_probabilityB\t\n\x07_domain\"\xb0\x02\n\nScoredText\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12$\n\x04role\x18\x03 \x01(\x0e\x32\x16.ouroscope.v1.TextRole\x12\x0e\n\x06tokens\x18\x04 \x01(\x03\x12\x12\n\ntext_bytes\x18\x05 \x01(\x03\x12\x17\n\x0flog_probability\x18\x06 \x01(\x01\x12\x1a\n\rgreedy_tokens\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0blast_tokens\x18\x08 \x01(\x03\x12\x1f\n\x12last_greedy_tokens\x18\t \x01(\x03H\x01\x88\x01\x01\x12\x13\n\x06\x64omain\x18\n \x01(\tH\x02\x88\x01\x01\x42\x10\n\x0e_greedy_tokensB\x15\n\x13_last_greedy_tokensB\t\n\x07_domain*T\n\x08TextRole\x12\x19\n\x15TEXT_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11TEXT_ROLE_HELDOUT\x10\x01\x12\x16\n\x12TEXT_ROLE_DOCUMENT\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ouroscope.v1.prediction_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TEXTROLE']._serialized_start=519
-  _globals['_TEXTROLE']._serialized_end=603
+  _globals['_TEXTROLE']._serialized_start=587
+  _globals['_TEXTROLE']._serialized_end=671
   _globals['_NEXTTOKEN']._serialized_start=48
-  _globals['_NEXTTOKEN']._serialized_end=261
-  _globals['_SCOREDTEXT']._serialized_start=264
-  _globals['_SCOREDTEXT']._serialized_end=517
+  _globals['_NEXTTOKEN']._serialized_end=278
+  _globals['_SCOREDTEXT']._serialized_start=281
+  _globals['_SCOREDTEXT']._serialized_end=585
 # @@protoc_insertion_point(module_scope)

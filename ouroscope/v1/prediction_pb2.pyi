@@ -61,7 +61,7 @@ class NextToken(_message.Message):
     cluster: _builtins.str
     """What the prompt depends on (its source); prompts of one cluster are not independent."""
     entropy: _builtins.float
-    """Entropy of the whole distribution in nats, 0 or more."""
+    """Entropy of the whole distribution in nats, 0 or more; absent where the model tells only its first choices."""
     true_rank: _builtins.int
     """Rank of the token that really follows, 1 = most probable; absent where it is not known."""
     true_probability: _builtins.float
@@ -78,23 +78,27 @@ class NextToken(_message.Message):
         prompt_id: _builtins.str = ...,
         cluster: _builtins.str = ...,
         top_probabilities: _abc.Iterable[_builtins.float] | None = ...,
-        entropy: _builtins.float = ...,
+        entropy: _builtins.float | None = ...,
         true_rank: _builtins.int | None = ...,
         true_probability: _builtins.float | None = ...,
         domain: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_domain", b"_domain", "_true_probability", b"_true_probability", "_true_rank", b"_true_rank", "domain", b"domain", "true_probability", b"true_probability", "true_rank", b"true_rank"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_domain", b"_domain", "_entropy", b"_entropy", "_true_probability", b"_true_probability", "_true_rank", b"_true_rank", "domain", b"domain", "entropy", b"entropy", "true_probability", b"true_probability", "true_rank", b"true_rank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_domain", b"_domain", "_true_probability", b"_true_probability", "_true_rank", b"_true_rank", "cluster", b"cluster", "domain", b"domain", "entropy", b"entropy", "prompt_id", b"prompt_id", "top_probabilities", b"top_probabilities", "true_probability", b"true_probability", "true_rank", b"true_rank"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_domain", b"_domain", "_entropy", b"_entropy", "_true_probability", b"_true_probability", "_true_rank", b"_true_rank", "cluster", b"cluster", "domain", b"domain", "entropy", b"entropy", "prompt_id", b"prompt_id", "top_probabilities", b"top_probabilities", "true_probability", b"true_probability", "true_rank", b"true_rank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__domain: _TypeAlias = _typing.Literal["domain"]  # noqa: Y015
     _WhichOneofArgType__domain: _TypeAlias = _typing.Literal["_domain", b"_domain"]  # noqa: Y015
+    _WhichOneofReturnType__entropy: _TypeAlias = _typing.Literal["entropy"]  # noqa: Y015
+    _WhichOneofArgType__entropy: _TypeAlias = _typing.Literal["_entropy", b"_entropy"]  # noqa: Y015
     _WhichOneofReturnType__true_probability: _TypeAlias = _typing.Literal["true_probability"]  # noqa: Y015
     _WhichOneofArgType__true_probability: _TypeAlias = _typing.Literal["_true_probability", b"_true_probability"]  # noqa: Y015
     _WhichOneofReturnType__true_rank: _TypeAlias = _typing.Literal["true_rank"]  # noqa: Y015
     _WhichOneofArgType__true_rank: _TypeAlias = _typing.Literal["_true_rank", b"_true_rank"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__domain) -> _WhichOneofReturnType__domain | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__entropy) -> _WhichOneofReturnType__entropy | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__true_probability) -> _WhichOneofReturnType__true_probability | None: ...
     @_typing.overload
@@ -131,11 +135,11 @@ class ScoredText(_message.Message):
     log_probability: _builtins.float
     """Sum of natural logarithms of the probabilities of its tokens, at most 0."""
     greedy_tokens: _builtins.int
-    """Scored tokens that are the model's first choice, in [0, tokens]."""
+    """Scored tokens that are the model's first choice, in [0, tokens]; absent where that is not known."""
     last_tokens: _builtins.int
     """Tokens at the end of the text that count for last-n accuracy, 0 or more."""
     last_greedy_tokens: _builtins.int
-    """Of those, tokens that are the model's first choice, in [0, last_tokens]."""
+    """Of those, tokens that are the model's first choice, in [0, last_tokens]; absent where that is not known."""
     domain: _builtins.str
     """Domain of the text, where known."""
     def __init__(
@@ -147,17 +151,26 @@ class ScoredText(_message.Message):
         tokens: _builtins.int = ...,
         text_bytes: _builtins.int = ...,
         log_probability: _builtins.float = ...,
-        greedy_tokens: _builtins.int = ...,
+        greedy_tokens: _builtins.int | None = ...,
         last_tokens: _builtins.int = ...,
-        last_greedy_tokens: _builtins.int = ...,
+        last_greedy_tokens: _builtins.int | None = ...,
         domain: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_domain", b"_domain", "domain", b"domain"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_domain", b"_domain", "_greedy_tokens", b"_greedy_tokens", "_last_greedy_tokens", b"_last_greedy_tokens", "domain", b"domain", "greedy_tokens", b"greedy_tokens", "last_greedy_tokens", b"last_greedy_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_domain", b"_domain", "cluster", b"cluster", "document_id", b"document_id", "domain", b"domain", "greedy_tokens", b"greedy_tokens", "last_greedy_tokens", b"last_greedy_tokens", "last_tokens", b"last_tokens", "log_probability", b"log_probability", "role", b"role", "text_bytes", b"text_bytes", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_domain", b"_domain", "_greedy_tokens", b"_greedy_tokens", "_last_greedy_tokens", b"_last_greedy_tokens", "cluster", b"cluster", "document_id", b"document_id", "domain", b"domain", "greedy_tokens", b"greedy_tokens", "last_greedy_tokens", b"last_greedy_tokens", "last_tokens", b"last_tokens", "log_probability", b"log_probability", "role", b"role", "text_bytes", b"text_bytes", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__domain: _TypeAlias = _typing.Literal["domain"]  # noqa: Y015
     _WhichOneofArgType__domain: _TypeAlias = _typing.Literal["_domain", b"_domain"]  # noqa: Y015
+    _WhichOneofReturnType__greedy_tokens: _TypeAlias = _typing.Literal["greedy_tokens"]  # noqa: Y015
+    _WhichOneofArgType__greedy_tokens: _TypeAlias = _typing.Literal["_greedy_tokens", b"_greedy_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__last_greedy_tokens: _TypeAlias = _typing.Literal["last_greedy_tokens"]  # noqa: Y015
+    _WhichOneofArgType__last_greedy_tokens: _TypeAlias = _typing.Literal["_last_greedy_tokens", b"_last_greedy_tokens"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__domain) -> _WhichOneofReturnType__domain | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__greedy_tokens) -> _WhichOneofReturnType__greedy_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_greedy_tokens) -> _WhichOneofReturnType__last_greedy_tokens | None: ...
 
 Global___ScoredText: _TypeAlias = ScoredText  # noqa: Y015

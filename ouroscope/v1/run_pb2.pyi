@@ -280,6 +280,7 @@ class RunSpec(_message.Message):
     RECIPE_FIELD_NUMBER: _builtins.int
     EVALUATION_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name: lower-case letters, digits, hyphens, at most 63."""
     model: _builtins.str
@@ -298,6 +299,8 @@ class RunSpec(_message.Message):
     """Whether prompts change."""
     start: Global___Start.ValueType
     """From which weights each generation starts."""
+    backend: _builtins.str
+    """Backend of the generator that writes and scores; default is the generator's own process."""
     @_builtins.property
     def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArmSpec]:
         """Arms, at least one, with different names."""
@@ -340,10 +343,11 @@ class RunSpec(_message.Message):
         recipe: _trainer_pb2.Recipe | None = ...,
         evaluation: Global___EvaluationSpec | None = ...,
         policy: _analysis_pb2.Policy | None = ...,
+        backend: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_document_tokens", b"_document_tokens", "_documents", b"_documents", "_generations", b"_generations", "_model", b"_model", "_seeds", b"_seeds", "dataset", b"dataset", "document_tokens", b"document_tokens", "documents", b"documents", "evaluation", b"evaluation", "generations", b"generations", "model", b"model", "policy", b"policy", "recipe", b"recipe", "sampling", b"sampling", "seeds", b"seeds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_document_tokens", b"_document_tokens", "_documents", b"_documents", "_generations", b"_generations", "_model", b"_model", "_seeds", b"_seeds", "arms", b"arms", "dataset", b"dataset", "document_tokens", b"document_tokens", "documents", b"documents", "evaluation", b"evaluation", "generations", b"generations", "model", b"model", "name", b"name", "policy", b"policy", "prompt_selection", b"prompt_selection", "recipe", b"recipe", "sampling", b"sampling", "seed", b"seed", "seeds", b"seeds", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_document_tokens", b"_document_tokens", "_documents", b"_documents", "_generations", b"_generations", "_model", b"_model", "_seeds", b"_seeds", "arms", b"arms", "backend", b"backend", "dataset", b"dataset", "document_tokens", b"document_tokens", "documents", b"documents", "evaluation", b"evaluation", "generations", b"generations", "model", b"model", "name", b"name", "policy", b"policy", "prompt_selection", b"prompt_selection", "recipe", b"recipe", "sampling", b"sampling", "seed", b"seed", "seeds", b"seeds", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__document_tokens: _TypeAlias = _typing.Literal["document_tokens"]  # noqa: Y015
     _WhichOneofArgType__document_tokens: _TypeAlias = _typing.Literal["_document_tokens", b"_document_tokens"]  # noqa: Y015

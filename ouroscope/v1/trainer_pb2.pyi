@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from ouroscope.v1 import artifact_pb2 as _artifact_pb2
+from ouroscope.v1 import generator_pb2 as _generator_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -72,6 +73,90 @@ SCHEDULE_COSINE: Schedule.ValueType  # 3
 """Falls to 0 along half a cosine."""
 Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
 
+class _Optimizer:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OptimizerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Optimizer.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OPTIMIZER_UNSPECIFIED: _Optimizer.ValueType  # 0
+    """Read as OPTIMIZER_ADAMW."""
+    OPTIMIZER_ADAMW: _Optimizer.ValueType  # 1
+    """Adam with decoupled weight decay."""
+    OPTIMIZER_ADAMW_8BIT: _Optimizer.ValueType  # 2
+    """The same with moments in eight bits; needs bitsandbytes and a GPU."""
+    OPTIMIZER_ADAFACTOR: _Optimizer.ValueType  # 3
+    """Factored second moments: hardly any memory beside the weights."""
+    OPTIMIZER_SGD: _Optimizer.ValueType  # 4
+    """Stochastic gradient descent with momentum 0.9."""
+
+class Optimizer(_Optimizer, metaclass=_OptimizerEnumTypeWrapper):
+    """What moves the weights."""
+
+OPTIMIZER_UNSPECIFIED: Optimizer.ValueType  # 0
+"""Read as OPTIMIZER_ADAMW."""
+OPTIMIZER_ADAMW: Optimizer.ValueType  # 1
+"""Adam with decoupled weight decay."""
+OPTIMIZER_ADAMW_8BIT: Optimizer.ValueType  # 2
+"""The same with moments in eight bits; needs bitsandbytes and a GPU."""
+OPTIMIZER_ADAFACTOR: Optimizer.ValueType  # 3
+"""Factored second moments: hardly any memory beside the weights."""
+OPTIMIZER_SGD: Optimizer.ValueType  # 4
+"""Stochastic gradient descent with momentum 0.9."""
+Global___Optimizer: _TypeAlias = Optimizer  # noqa: Y015
+
+class _LossScope:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LossScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LossScope.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOSS_SCOPE_UNSPECIFIED: _LossScope.ValueType  # 0
+    """Read as LOSS_SCOPE_ALL."""
+    LOSS_SCOPE_ALL: _LossScope.ValueType  # 1
+    """Every token."""
+    LOSS_SCOPE_CONTINUATION: _LossScope.ValueType  # 2
+    """Tokens behind the real prefix of each document."""
+
+class LossScope(_LossScope, metaclass=_LossScopeEnumTypeWrapper):
+    """Which tokens the loss counts."""
+
+LOSS_SCOPE_UNSPECIFIED: LossScope.ValueType  # 0
+"""Read as LOSS_SCOPE_ALL."""
+LOSS_SCOPE_ALL: LossScope.ValueType  # 1
+"""Every token."""
+LOSS_SCOPE_CONTINUATION: LossScope.ValueType  # 2
+"""Tokens behind the real prefix of each document."""
+Global___LossScope: _TypeAlias = LossScope  # noqa: Y015
+
+class _BaseWeights:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BaseWeightsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BaseWeights.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BASE_WEIGHTS_UNSPECIFIED: _BaseWeights.ValueType  # 0
+    """Read as BASE_WEIGHTS_FLOAT32."""
+    BASE_WEIGHTS_FLOAT32: _BaseWeights.ValueType  # 1
+    """As they are trained in."""
+    BASE_WEIGHTS_BFLOAT16: _BaseWeights.ValueType  # 2
+    """Half of the memory."""
+    BASE_WEIGHTS_4BIT: _BaseWeights.ValueType  # 3
+    """Four bits per weight (NF4); needs bitsandbytes and a GPU."""
+
+class BaseWeights(_BaseWeights, metaclass=_BaseWeightsEnumTypeWrapper):
+    """Number type of weights that do not move."""
+
+BASE_WEIGHTS_UNSPECIFIED: BaseWeights.ValueType  # 0
+"""Read as BASE_WEIGHTS_FLOAT32."""
+BASE_WEIGHTS_FLOAT32: BaseWeights.ValueType  # 1
+"""As they are trained in."""
+BASE_WEIGHTS_BFLOAT16: BaseWeights.ValueType  # 2
+"""Half of the memory."""
+BASE_WEIGHTS_4BIT: BaseWeights.ValueType  # 3
+"""Four bits per weight (NF4); needs bitsandbytes and a GPU."""
+Global___BaseWeights: _TypeAlias = BaseWeights  # noqa: Y015
+
 @_typing.final
 class LoraSpec(_message.Message):
     """Low-rank adapters."""
@@ -82,12 +167,21 @@ class LoraSpec(_message.Message):
     ALPHA_FIELD_NUMBER: _builtins.int
     DROPOUT_FIELD_NUMBER: _builtins.int
     TARGETS_FIELD_NUMBER: _builtins.int
+    RANK_STABILIZED_FIELD_NUMBER: _builtins.int
+    KEEP_ADAPTER_FIELD_NUMBER: _builtins.int
+    BASE_WEIGHTS_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     """Rank, at least 1; default 16."""
     alpha: _builtins.float
     """Scale; adapters are multiplied by alpha / rank; above 0; default 16."""
     dropout: _builtins.float
     """Dropout before the adapter, in [0, 1)."""
+    rank_stabilized: _builtins.bool
+    """Whether adapters are multiplied by alpha / sqrt(rank) instead (rsLoRA)."""
+    keep_adapter: _builtins.bool
+    """Whether the adapter is published beside its base instead of merged into it."""
+    base_weights: Global___BaseWeights.ValueType
+    """Number type of the weights under the adapters."""
     @_builtins.property
     def targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the modules that get an adapter; empty means every linear projection."""
@@ -99,10 +193,13 @@ class LoraSpec(_message.Message):
         alpha: _builtins.float | None = ...,
         dropout: _builtins.float = ...,
         targets: _abc.Iterable[_builtins.str] | None = ...,
+        rank_stabilized: _builtins.bool = ...,
+        keep_adapter: _builtins.bool = ...,
+        base_weights: Global___BaseWeights.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_rank", b"_rank", "alpha", b"alpha", "rank", b"rank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_rank", b"_rank", "alpha", b"alpha", "dropout", b"dropout", "rank", b"rank", "targets", b"targets"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_rank", b"_rank", "alpha", b"alpha", "base_weights", b"base_weights", "dropout", b"dropout", "keep_adapter", b"keep_adapter", "rank", b"rank", "rank_stabilized", b"rank_stabilized", "targets", b"targets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha: _TypeAlias = _typing.Literal["alpha"]  # noqa: Y015
     _WhichOneofArgType__alpha: _TypeAlias = _typing.Literal["_alpha", b"_alpha"]  # noqa: Y015
@@ -134,6 +231,14 @@ class Recipe(_message.Message):
     LORA_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     CHECKPOINT_STEPS_FIELD_NUMBER: _builtins.int
+    OPTIMIZER_FIELD_NUMBER: _builtins.int
+    GRADIENT_CHECKPOINTING_FIELD_NUMBER: _builtins.int
+    LOSS_SCOPE_FIELD_NUMBER: _builtins.int
+    CHAT_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
+    HELDOUT_STEPS_FIELD_NUMBER: _builtins.int
+    PATIENCE_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
     method: Global___Method.ValueType
     """Which weights move."""
     steps: _builtins.int
@@ -158,9 +263,29 @@ class Recipe(_message.Message):
     """Seed of the order of the blocks and of dropout."""
     checkpoint_steps: _builtins.int
     """Steps between private checkpoints, at least 1; default 50."""
+    optimizer: Global___Optimizer.ValueType
+    """What moves the weights."""
+    gradient_checkpointing: _builtins.bool
+    """Whether activations are computed again in the backward pass: less memory, about a third more time."""
+    loss_scope: Global___LossScope.ValueType
+    """Which tokens the loss counts."""
+    truncation: _builtins.float
+    """Tokens to which the model gives more than this probability do not count (truncated cross-entropy), in (0, 1];
+    absent counts all.
+    """
+    heldout_steps: _builtins.int
+    """Steps between evaluations on held-out text, at least 1; 0 never."""
+    patience: _builtins.int
+    """Evaluations in a row without improvement after which training stops, at least 1; 0 never."""
+    processes: _builtins.int
+    """Processes that train together, at least 1; default 1."""
     @_builtins.property
     def lora(self) -> Global___LoraSpec:
         """Used with METHOD_LORA."""
+
+    @_builtins.property
+    def chat(self) -> _generator_pb2.ChatFormat:
+        """Documents as turns of a chat, by the template of the model; absent reads them as plain text."""
 
     def __init__(
         self,
@@ -178,10 +303,18 @@ class Recipe(_message.Message):
         lora: Global___LoraSpec | None = ...,
         seed: _builtins.int = ...,
         checkpoint_steps: _builtins.int | None = ...,
+        optimizer: Global___Optimizer.ValueType = ...,
+        gradient_checkpointing: _builtins.bool = ...,
+        loss_scope: Global___LossScope.ValueType = ...,
+        chat: _generator_pb2.ChatFormat | None = ...,
+        truncation: _builtins.float | None = ...,
+        heldout_steps: _builtins.int = ...,
+        patience: _builtins.int = ...,
+        processes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_block_tokens", b"_block_tokens", "_checkpoint_steps", b"_checkpoint_steps", "_gradient_accumulation", b"_gradient_accumulation", "_learning_rate", b"_learning_rate", "_max_gradient_norm", b"_max_gradient_norm", "_steps", b"_steps", "_warmup_share", b"_warmup_share", "_weight_decay", b"_weight_decay", "batch_size", b"batch_size", "block_tokens", b"block_tokens", "checkpoint_steps", b"checkpoint_steps", "gradient_accumulation", b"gradient_accumulation", "learning_rate", b"learning_rate", "lora", b"lora", "max_gradient_norm", b"max_gradient_norm", "steps", b"steps", "warmup_share", b"warmup_share", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_block_tokens", b"_block_tokens", "_checkpoint_steps", b"_checkpoint_steps", "_gradient_accumulation", b"_gradient_accumulation", "_learning_rate", b"_learning_rate", "_max_gradient_norm", b"_max_gradient_norm", "_processes", b"_processes", "_steps", b"_steps", "_truncation", b"_truncation", "_warmup_share", b"_warmup_share", "_weight_decay", b"_weight_decay", "batch_size", b"batch_size", "block_tokens", b"block_tokens", "chat", b"chat", "checkpoint_steps", b"checkpoint_steps", "gradient_accumulation", b"gradient_accumulation", "learning_rate", b"learning_rate", "lora", b"lora", "max_gradient_norm", b"max_gradient_norm", "processes", b"processes", "steps", b"steps", "truncation", b"truncation", "warmup_share", b"warmup_share", "weight_decay", b"weight_decay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_block_tokens", b"_block_tokens", "_checkpoint_steps", b"_checkpoint_steps", "_gradient_accumulation", b"_gradient_accumulation", "_learning_rate", b"_learning_rate", "_max_gradient_norm", b"_max_gradient_norm", "_steps", b"_steps", "_warmup_share", b"_warmup_share", "_weight_decay", b"_weight_decay", "batch_size", b"batch_size", "block_tokens", b"block_tokens", "checkpoint_steps", b"checkpoint_steps", "gradient_accumulation", b"gradient_accumulation", "learning_rate", b"learning_rate", "lora", b"lora", "max_gradient_norm", b"max_gradient_norm", "method", b"method", "schedule", b"schedule", "seed", b"seed", "steps", b"steps", "warmup_share", b"warmup_share", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_block_tokens", b"_block_tokens", "_checkpoint_steps", b"_checkpoint_steps", "_gradient_accumulation", b"_gradient_accumulation", "_learning_rate", b"_learning_rate", "_max_gradient_norm", b"_max_gradient_norm", "_processes", b"_processes", "_steps", b"_steps", "_truncation", b"_truncation", "_warmup_share", b"_warmup_share", "_weight_decay", b"_weight_decay", "batch_size", b"batch_size", "block_tokens", b"block_tokens", "chat", b"chat", "checkpoint_steps", b"checkpoint_steps", "gradient_accumulation", b"gradient_accumulation", "gradient_checkpointing", b"gradient_checkpointing", "heldout_steps", b"heldout_steps", "learning_rate", b"learning_rate", "lora", b"lora", "loss_scope", b"loss_scope", "max_gradient_norm", b"max_gradient_norm", "method", b"method", "optimizer", b"optimizer", "patience", b"patience", "processes", b"processes", "schedule", b"schedule", "seed", b"seed", "steps", b"steps", "truncation", b"truncation", "warmup_share", b"warmup_share", "weight_decay", b"weight_decay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
@@ -195,8 +328,12 @@ class Recipe(_message.Message):
     _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
     _WhichOneofReturnType__max_gradient_norm: _TypeAlias = _typing.Literal["max_gradient_norm"]  # noqa: Y015
     _WhichOneofArgType__max_gradient_norm: _TypeAlias = _typing.Literal["_max_gradient_norm", b"_max_gradient_norm"]  # noqa: Y015
+    _WhichOneofReturnType__processes: _TypeAlias = _typing.Literal["processes"]  # noqa: Y015
+    _WhichOneofArgType__processes: _TypeAlias = _typing.Literal["_processes", b"_processes"]  # noqa: Y015
     _WhichOneofReturnType__steps: _TypeAlias = _typing.Literal["steps"]  # noqa: Y015
     _WhichOneofArgType__steps: _TypeAlias = _typing.Literal["_steps", b"_steps"]  # noqa: Y015
+    _WhichOneofReturnType__truncation: _TypeAlias = _typing.Literal["truncation"]  # noqa: Y015
+    _WhichOneofArgType__truncation: _TypeAlias = _typing.Literal["_truncation", b"_truncation"]  # noqa: Y015
     _WhichOneofReturnType__warmup_share: _TypeAlias = _typing.Literal["warmup_share"]  # noqa: Y015
     _WhichOneofArgType__warmup_share: _TypeAlias = _typing.Literal["_warmup_share", b"_warmup_share"]  # noqa: Y015
     _WhichOneofReturnType__weight_decay: _TypeAlias = _typing.Literal["weight_decay"]  # noqa: Y015
@@ -214,7 +351,11 @@ class Recipe(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_gradient_norm) -> _WhichOneofReturnType__max_gradient_norm | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__processes) -> _WhichOneofReturnType__processes | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__steps) -> _WhichOneofReturnType__steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__truncation) -> _WhichOneofReturnType__truncation | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__warmup_share) -> _WhichOneofReturnType__warmup_share | None: ...
     @_typing.overload
@@ -232,6 +373,7 @@ class FineTuneRequest(_message.Message):
     CORPORA_FIELD_NUMBER: _builtins.int
     RECIPE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    HELDOUT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID that makes the call idempotent; optional."""
     @_builtins.property
@@ -246,6 +388,10 @@ class FineTuneRequest(_message.Message):
     def recipe(self) -> Global___Recipe:
         """How."""
 
+    @_builtins.property
+    def heldout(self) -> _artifact_pb2.ArtifactRef:
+        """Human text that nobody trains on, for `recipe.heldout_steps`."""
+
     def __init__(
         self,
         *,
@@ -253,10 +399,11 @@ class FineTuneRequest(_message.Message):
         corpora: _abc.Iterable[_artifact_pb2.ArtifactRef] | None = ...,
         recipe: Global___Recipe | None = ...,
         request_id: _builtins.str = ...,
+        heldout: _artifact_pb2.ArtifactRef | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "recipe", b"recipe"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heldout", b"heldout", "model", b"model", "recipe", b"recipe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["corpora", b"corpora", "model", b"model", "recipe", b"recipe", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["corpora", b"corpora", "heldout", b"heldout", "model", b"model", "recipe", b"recipe", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -298,8 +445,9 @@ class FineTuned(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     LOSSES_FIELD_NUMBER: _builtins.int
+    HELDOUT_LOSSES_FIELD_NUMBER: _builtins.int
     steps: _builtins.int
-    """Optimiser steps that were made, at least 1."""
+    """Optimiser steps that were made, at least 1; fewer than asked for after an early stop."""
     tokens: _builtins.int
     """Tokens that were trained on, repetitions counted; above 0."""
     @_builtins.property
@@ -310,6 +458,10 @@ class FineTuned(_message.Message):
     def losses(self) -> _containers.RepeatedCompositeFieldContainer[Global___LossPoint]:
         """The loss curve, at most 100 points."""
 
+    @_builtins.property
+    def heldout_losses(self) -> _containers.RepeatedCompositeFieldContainer[Global___LossPoint]:
+        """Loss on held-out text, in the order of the steps."""
+
     def __init__(
         self,
         *,
@@ -317,10 +469,11 @@ class FineTuned(_message.Message):
         steps: _builtins.int = ...,
         tokens: _builtins.int = ...,
         losses: _abc.Iterable[Global___LossPoint] | None = ...,
+        heldout_losses: _abc.Iterable[Global___LossPoint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["losses", b"losses", "model", b"model", "steps", b"steps", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heldout_losses", b"heldout_losses", "losses", b"losses", "model", b"model", "steps", b"steps", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -44,7 +44,12 @@ class AnswerSample:
         self._last: list[int] = []  # negated hashes, a heap with the largest hash on top
 
     def add(self, record: NextToken) -> None:
-        """Take in one answer. Of several answers to one prompt the surest counts, whatever their order."""
+        """Take in one answer. Of several answers to one prompt the surest counts, whatever their order.
+
+        An answer without an entropy says too little to be shown.
+        """
+        if record.entropy is None:
+            return
         key = prompt_key(record.prompt_id)
         if len(self._last) < KEPT or key <= -self._last[0]:
             answer = Answer(

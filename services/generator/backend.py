@@ -7,6 +7,7 @@ is asked to do it (`capabilities`), so that a request it cannot serve fails at o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from ouroscope.errors import CapabilityMissing
 from ouroscope.records.artifacts import ArtifactRef
-from ouroscope.records.generation import Capability, SamplingSpec
+from ouroscope.records.generation import Capability, SamplingSpec, Served
 from ouroscope.tokens import Tokens
 
 Pulse = Callable[[int], None]
@@ -56,20 +57,20 @@ class Expectation:
 
     top_probabilities: tuple[float, ...]
     """In falling order."""
-    entropy: float
-    """Of the whole distribution, in nats."""
+    entropy: float | None
+    """Of the whole distribution, in nats; None where the model tells only its first choices."""
     true_rank: int | None
     true_probability: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class TokenScores:
-    """How a model judges each scored token of a text; both arrays have one entry per scored token."""
+    """How a model judges each scored token of a text; the arrays have one entry per scored token."""
 
     log_probabilities: NDArray[np.float64]
     """Natural logarithms, at most 0."""
-    greedy: NDArray[np.bool_]
-    """Whether the token is the model's first choice."""
+    greedy: NDArray[np.bool_] | None
+    """Whether the token is the model's first choice; None where that is not known."""
 
 
 class LanguageModel(Protocol):
@@ -78,6 +79,10 @@ class LanguageModel(Protocol):
     @property
     def tokens(self) -> Tokens:
         """Return how it cuts text."""
+
+    @property
+    def served(self) -> Served:
+        """Return what answers, as it is recorded with the corpus."""
 
     @property
     def context_tokens(self) -> int:
@@ -119,8 +124,22 @@ class Backend(Protocol):
         """Return what people call it."""
 
     @property
+    def kind(self) -> str:
+        """Return what it is: `transformers`, `openai`, `vllm` or `tgi`."""
+
+    @property
     def capabilities(self) -> frozenset[Capability]:
-        """Return what its models can do."""
+        """Return what its models can do; a server is asked, and its answer remembered.
+
+        Raises:
+            Unavailable: nobody can tell now.
+        """
+
+    def hold(self, check: Callable[[], None]) -> AbstractContextManager[None]:
+        """Keep the weights that are served from being changed by others while inside.
+
+        Waits for its turn and calls `check` meanwhile, which may raise to stop.
+        """
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return everything about machine and software that can change a result; part of every digest."""
@@ -129,11 +148,13 @@ class Backend(Protocol):
         """Return how many documents to work on together, fixed for one model on one machine."""
 
     def open(self, model: ArtifactRef) -> LanguageModel:
-        """Return the model, loaded and verified.
+        """Return the model: loaded and verified, or served by a server that has been asked whether it serves it.
 
         Raises:
             NotFound: it is not in the store.
             UntrustedArtifact: loading it could run somebody's code.
+            PreconditionFailed: the server serves other weights and cannot be made to serve these.
+            Unavailable: the server cannot be reached.
         """
 
 

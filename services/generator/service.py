@@ -75,6 +75,6 @@ async def start(
 
 def _transformers(store: ArtifactStore, device: str, dtype: str, threads: int, kept_models: int) -> Backend:
     # Imported here and in a thread: torch takes seconds, and whoever brings a backend of his own does without it.
-    from services.generator.hf_backend import HfBackend
+    from services.generator.in_process.backend import HfBackend
 
     return HfBackend(store, device=device, dtype=dtype, threads=threads, kept_models=kept_models)

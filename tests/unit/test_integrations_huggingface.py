@@ -46,7 +46,7 @@ from ouroscope.records.documents import Document, Origin, View  # noqa: E402
 from ouroscope.records.generation import PromptUnit, SamplingSpec, Score  # noqa: E402
 from ouroscope.records.monitors import Monitor  # noqa: E402
 from ouroscope.store import ArtifactStore  # noqa: E402
-from services.generator.hf_backend import HfBackend  # noqa: E402
+from services.generator.in_process.backend import HfBackend  # noqa: E402
 from services.generator.scoring import score  # noqa: E402
 from tests.toy_monitors import ToyMonitors, toy_monitors  # noqa: E402
 from tests.unit.generator.conftest import NotingTask  # noqa: E402

@@ -22,7 +22,7 @@ from ouroscope.errors import InvalidRequest
 from ouroscope.records.analysis import AnalyzeCorpus, Compare, MetricValue, Policy, Rung, Verdict
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document, Origin, View
-from ouroscope.records.generation import SamplingSpec, Score, WindowSpec
+from ouroscope.records.generation import EvaluateTasks, SamplingSpec, Score, WindowSpec
 from ouroscope.records.monitors import DomainBaseline, GatePolicy, Monitor
 from ouroscope.records.predictions import NextToken, ScoredText
 from ouroscope.records.runs import ArmSpec, DatasetSpec, EvaluationSpec, RunSpec
@@ -77,6 +77,15 @@ BOUNDED: dict[tuple[type[Any], str], st.SearchStrategy[Any]] = {
     (Recipe, "weight_decay"): st.floats(0, 1e6),
     (Recipe, "max_gradient_norm"): st.floats(0, 1e6, exclude_min=True),
     (Recipe, "checkpoint_steps"): counts,
+    (Recipe, "truncation"): st.none() | st.floats(0, 1, exclude_min=True),
+    (Recipe, "heldout_steps"): st.integers(0, 2**31 - 1),
+    (Recipe, "patience"): st.just(0),
+    (Recipe, "processes"): counts,
+    (EvaluateTasks, "tasks"): st.lists(words, min_size=1, max_size=3).map(tuple),
+    (EvaluateTasks, "limit"): st.integers(0, 2**31 - 1),
+    (EvaluateTasks, "few_shot"): st.none() | st.integers(0, 2**31 - 1),
+    (EvaluateTasks, "batch_size"): st.integers(0, 2**31 - 1),
+    (FineTune, "heldout"): refs,
     (FineTune, "corpora"): st.lists(refs, min_size=1, max_size=3).map(tuple),
     (MetricValue, "undefined_because"): st.none(),
     (AnalyzeCorpus, "corpus"): refs,
@@ -103,6 +112,7 @@ BOUNDED: dict[tuple[type[Any], str], st.SearchStrategy[Any]] = {
     (EvaluationSpec, "last_n"): counts,
     (EvaluationSpec, "samples"): st.integers(0, 100),
     (EvaluationSpec, "scored_documents"): st.integers(20, 2**31 - 1),
+    (Score, "stride"): st.integers(0, 2**31 - 1),
     (Score, "max_documents"): st.integers(0, 2**31 - 1),
     (DatasetSpec, "source"): words,
     (DatasetSpec, "text_field"): words,

@@ -27,8 +27,9 @@ def prompt_row(record: NextToken) -> dict[str, float]:
         "collapsed_90": float(top > 0.9),
         "collapsed_99": float(top > 0.99),
         "collapsed_999": float(top > 0.999),
-        "entropy": max(0.0, record.entropy),
     }
+    if record.entropy is not None:
+        row["entropy"] = max(0.0, record.entropy)
     if len(record.top_probabilities) > 1 and top > 0:
         row["gini"] = gini(record.top_probabilities[:KEPT])
     if record.true_rank is not None:
@@ -38,15 +39,18 @@ def prompt_row(record: NextToken) -> dict[str, float]:
 
 def text_row(record: ScoredText) -> dict[str, float]:
     """Return the numbers of a scored text that the metrics add up."""
-    return {
+    row: dict[str, float] = {
         "nats": -record.log_probability,
         "tokens": record.tokens,
         "bytes": record.text_bytes,
         "nats_per_token": -record.log_probability / record.tokens,
-        "greedy": record.greedy_tokens,
-        "last": record.last_tokens,
-        "last_greedy": record.last_greedy_tokens,
     }
+    # Some servers tell probabilities but not their order.
+    if record.greedy_tokens is not None:
+        row["greedy"] = record.greedy_tokens
+    if record.last_greedy_tokens is not None:
+        row |= {"last": record.last_tokens, "last_greedy": record.last_greedy_tokens}
+    return row
 
 
 def gini(probabilities: Sequence[float]) -> float:

@@ -12,9 +12,9 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHead
 
 from ouroscope.errors import Cancelled, InvalidRequest, LimitExceeded, PreconditionFailed
 from ouroscope.records.generation import SamplingSpec
-from services.generator import hf_backend
+from services.generator.in_process import backend as in_process_backend
 from services.generator.backend import Prompt
-from services.generator.hf_backend import HfModel
+from services.generator.in_process.backend import HfModel
 
 PROMPTS = [
     Prompt(f"p{number}", text)
@@ -116,14 +116,14 @@ def test_the_batch_is_halved_when_memory_runs_out_and_it_is_said(
     model: HfModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = texts(model, PROMPTS, SAMPLING)
-    roomy = hf_backend.continue_prompts
+    roomy = in_process_backend.continue_prompts
 
     def tight(*arguments: object) -> list[list[int]]:
         if len(arguments[1]) > 2:  # type: ignore[arg-type]  # the prompts
             raise torch.OutOfMemoryError
         return roomy(*arguments)  # type: ignore[arg-type]  # what the model passed
 
-    monkeypatch.setattr(hf_backend, "continue_prompts", tight)
+    monkeypatch.setattr(in_process_backend, "continue_prompts", tight)
     written = model.write(PROMPTS, SAMPLING, 7, silent)
     assert written.batch_size <= 2
     assert [each.text for each in written.continuations] == together
@@ -133,7 +133,7 @@ def test_memory_that_does_not_hold_one_document_is_told(model: HfModel, monkeypa
     def full(*_: object) -> list[list[int]]:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(hf_backend, "continue_prompts", full)
+    monkeypatch.setattr(in_process_backend, "continue_prompts", full)
     with pytest.raises(LimitExceeded, match="single document"):
         model.write(PROMPTS, SAMPLING, 4, silent)
 

@@ -15,7 +15,7 @@ from ouroscope.records.documents import Document, Origin
 from ouroscope.records.generation import Capability, Generate, Generated, SamplingSpec
 from ouroscope.store.artifacts import ArtifactStore
 from services.generator.generation import generate
-from services.generator.hf_backend import HfBackend
+from services.generator.in_process.backend import HfBackend
 from services.generator.plan import Plan
 
 PLAN = Plan(batch_size=3, shard_documents=6)

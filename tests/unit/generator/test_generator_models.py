@@ -28,7 +28,7 @@ from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.generation import Capability, ModelInfo
 from ouroscope.store.artifacts import ArtifactStore
 from services.generator import hub
-from services.generator.hf_backend import HfBackend
+from services.generator.in_process.backend import HfBackend
 from services.generator.models import find, import_model, stored_model, stored_shape
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

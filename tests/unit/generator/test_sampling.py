@@ -9,7 +9,7 @@ from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from ouroscope.errors import PreconditionFailed
 from ouroscope.records.generation import SamplingSpec
-from services.generator.hf_decoding import choose
+from services.generator.in_process.decoding import choose
 from services.generator.sampling import noise
 
 GRID = 8192

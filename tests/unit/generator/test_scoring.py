@@ -22,9 +22,9 @@ from ouroscope.records.generation import Capability, PromptUnit, Score, Scored
 from ouroscope.records.predictions import NextToken, ScoredText, TextRole
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.tokens import Tokens
-from services.generator import hf_scoring
-from services.generator.hf_backend import HfBackend, HfModel
-from services.generator.hf_scoring import Head
+from services.generator.in_process import scoring as in_process_scoring
+from services.generator.in_process.backend import HfBackend, HfModel
+from services.generator.in_process.scoring import Head
 from services.generator.scoring import cut_texts, score, unigram_perplexity
 
 Ask = Callable[..., tuple[Scored, list[NextToken], list[ScoredText]]]
@@ -109,7 +109,7 @@ def test_held_out_text_is_scored_whole_and_documents_from_their_prefix(
 def test_batches_and_chunks_do_not_change_the_numbers(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     _, records, texts = ask()
     for batch_size, logit_bytes in ((1, 1 << 25), (7, 1), (64, 5000)):
-        monkeypatch.setattr(hf_scoring, "_LOGIT_BYTES", logit_bytes)
+        monkeypatch.setattr(in_process_scoring, "_LOGIT_BYTES", logit_bytes)
         _, other_records, other_texts = ask(batch_size=batch_size)
         for one, other in zip(records, other_records, strict=True):
             assert one.top_probabilities == pytest.approx(other.top_probabilities, abs=1e-5)
@@ -128,7 +128,7 @@ def test_full_logits_exist_for_a_bounded_number_of_positions(ask: Ask, monkeypat
         return whole(self, states)
 
     monkeypatch.setattr(Head, "logits", noting)
-    monkeypatch.setattr(hf_scoring, "_LOGIT_BYTES", 4 * 320 * 10)
+    monkeypatch.setattr(in_process_scoring, "_LOGIT_BYTES", 4 * 320 * 10)
     ask()
     assert max(seen) <= 10
 
@@ -151,7 +151,7 @@ def test_a_model_that_caps_its_logits_is_asked_for_them_whole() -> None:
     assert not head.apart
     assert head.texts_at_once(1 << 20) == 1
     ids = [3, 4, 5, 6]
-    (scores,) = hf_scoring.judge_texts(head, [ids], [1])
+    (scores,) = in_process_scoring.judge_texts(head, [ids], [1])
     with torch.inference_mode():
         log = torch.log_softmax(model(torch.tensor([ids])).logits[0].double(), -1)
     assert scores.log_probabilities == pytest.approx([float(log[i, ids[i + 1]]) for i in range(3)], abs=1e-5)

@@ -19,7 +19,7 @@ from torch import Tensor
 from ouroscope.probabilities import check_finite
 from ouroscope.records.generation import SamplingSpec
 from services.generator.backend import Pulse
-from services.generator.hf_cache import cache_with_room
+from services.generator.in_process.cache import cache_with_room
 from services.generator.sampling import MASS_BITS, NOISE_BITS
 
 _MASSES = float(1 << MASS_BITS)

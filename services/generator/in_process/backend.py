@@ -1,6 +1,6 @@
 """Models that run in this process with torch and transformers, loaded from the artifact store.
 
-With `hf_decoding` and `hf_scoring` the only code of the generator that imports torch. A model is checked before any
+A model is checked before any
 library that would run its code sees it, its files are verified against the manifest, and weights that the file lacks
 are an error, where the library would make them up.
 """
@@ -29,8 +29,8 @@ from ouroscope.records.generation import Capability, SamplingSpec
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.tokens import Tokens
 from services.generator.backend import Continuation, Expectation, Prompt, Pulse, TokenScores, Written
-from services.generator.hf_decoding import continue_prompts
-from services.generator.hf_scoring import Head, expect_next, judge_texts
+from services.generator.in_process.decoding import continue_prompts
+from services.generator.in_process.scoring import Head, expect_next, judge_texts
 from services.generator.models import stored_shape
 from services.generator.plan import batch_size
 from services.generator.sampling import noise
