@@ -301,6 +301,10 @@ class PastEffects:
     excess_novelty: float | None = None
     """Share of words that the baseline never saw beyond what was expected; None where no text was compared."""
 
+    def of(self, family: Family) -> FamilyEffect | None:
+        """Return the effect of one family, or None if it could not vote."""
+        return next((effect for effect in self.families if effect.family is family), None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compare:

@@ -11,10 +11,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ouroscope.records.analysis import Family, PastEffects, Policy
+from ouroscope.records.analysis import Family, FamilyEffect, PastEffects, Policy
 from services.analyzer.side import Side
 
 LENGTH = "document_length"
+NEAR = 1.1
+"""Times the margin: a lower end that stays below on average may be another topic's, whatever its words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +37,13 @@ def length_ratio(baseline: Side, candidate: Side, budget: int) -> float | None:
     return theirs.value / ours.value
 
 
-def doubt(family: Family, now: Circumstances, history: Sequence[PastEffects], policy: Policy) -> str | None:
-    """Return why what lasts in `family` is not called collapse, or None. The model's own answers are beyond doubt.
+def doubt(effect: FamilyEffect, now: Circumstances, history: Sequence[PastEffects], policy: Policy) -> str | None:
+    """Return why what lasts in a family is not called collapse, or None. The model's own answers are beyond doubt.
 
-    Narrowing is averaged over the generations that persistence looks at: one alone has an error of about .01.
+    Narrowing and lower ends are averaged over the generations that persistence looks at: one share of new words alone
+    has an error of about .01.
     """
-    if family is Family.MODEL:
+    if effect.family is Family.MODEL:
         return None
     ratio = now.length_ratio
     if ratio is not None and abs(math.log(ratio)) > math.log(policy.max_length_ratio):
@@ -55,6 +58,12 @@ def doubt(family: Family, now: Circumstances, history: Sequence[PastEffects], po
             f"not ({new:+.1%} of what is expected, collapse lies below {-policy.min_narrowing:+.1%}): rather another "
             "topic; choose a baseline that has it"
         )
+    lower = _mean_lower(effect, history, policy)
+    if lower <= NEAR * policy.margin:
+        return (
+            f"it stays near the margin (lower ends of {lower:.2f} on average, collapse lies above "
+            f"{NEAR * policy.margin:.2f}), as another topic can; look at what moved, and wait"
+        )
     return None
 
 
@@ -67,3 +76,9 @@ def _mean_novelty(now: Circumstances, history: Sequence[PastEffects], policy: Po
     shares = (*(past.excess_novelty for past in recent(history, policy)), now.excess_novelty)
     told = [share for share in shares if share is not None]
     return math.fsum(told) / len(told) if told else None
+
+
+def _mean_lower(effect: FamilyEffect, history: Sequence[PastEffects], policy: Policy) -> float:
+    before = (past.of(effect.family) for past in recent(history, policy))
+    lowers = [effect.lower, *(one.lower for one in before if one is not None)]
+    return math.fsum(lowers) / len(lowers)

@@ -45,7 +45,7 @@ def judge(
     """
     beyond = sorted((f for f in families if is_beyond(f, policy)), key=lambda f: -f.lower)
     lasting = [family for family in beyond if lasts(family.family, history, policy)]
-    doubts = {family.family: doubt(family.family, now, history, policy) for family in lasting}
+    doubts = {family.family: doubt(family, now, history, policy) for family in lasting}
     certain = [family for family in lasting if doubts[family.family] is None]
     if beyond and beyond[0].lower > policy.far_bound:
         return _far(beyond[0], policy)
@@ -96,7 +96,8 @@ def figures(family: FamilyEffect, policy: Policy) -> str:
 
 
 def _was_beyond(family: Family, past: PastEffects, policy: Policy) -> bool:
-    return any(effect.family is family and is_beyond(effect, policy) for effect in past.families)
+    effect = past.of(family)
+    return effect is not None and is_beyond(effect, policy)
 
 
 def _far(family: FamilyEffect, policy: Policy) -> Judgement:

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ouroscope.records.analysis import Family, FamilyEffect, PastEffects, Policy, Verdict, VerdictReason
-from services.analyzer.doubts import Circumstances, doubt
+from services.analyzer.doubts import NEAR, Circumstances, doubt
 from services.analyzer.verdicts import judge
 
 POLICY = Policy()
@@ -49,13 +49,13 @@ def test_what_brings_as_many_new_words_as_expected_is_a_warning_that_says_why(fa
 def test_the_mean_over_the_generations_that_persistence_looks_at_decides(a: float, b: float, c: float) -> None:
     mean = (a + b + c) / 3
     assume(abs(mean + POLICY.min_narrowing) > 1e-9)
-    told = doubt(Family.TEXT, Circumstances(excess_novelty=c), past(0.03, a, b), POLICY)
+    told = doubt(effect(1.5), Circumstances(excess_novelty=c), past(0.03, a, b), POLICY)
     assert (told is None) == (mean < -POLICY.min_narrowing)
 
 
 def test_where_nothing_is_known_of_new_words_nothing_is_doubted() -> None:
     assert said((None, None), Circumstances()) is Verdict.COLLAPSE
-    assert doubt(Family.TEXT, Circumstances(excess_novelty=-0.02), past(None, None), POLICY) is None
+    assert doubt(effect(1.5), Circumstances(excess_novelty=-0.02), past(None, None), POLICY) is None
 
 
 def test_the_answers_of_the_model_are_not_doubted_for_the_sake_of_its_text() -> None:
@@ -65,7 +65,7 @@ def test_the_answers_of_the_model_are_not_doubted_for_the_sake_of_its_text() -> 
 @given(st.floats(0.05, 20))
 def test_documents_of_another_length_are_doubted_alike_whether_longer_or_shorter(ratio: float) -> None:
     both = [
-        doubt(Family.TEXT, Circumstances(excess_novelty=-0.05, length_ratio=one), past(-0.05, -0.05), POLICY)
+        doubt(effect(1.5), Circumstances(excess_novelty=-0.05, length_ratio=one), past(-0.05, -0.05), POLICY)
         for one in (ratio, 1 / ratio)
     ]
     assert (both[0] is None) == (both[1] is None)
@@ -73,6 +73,17 @@ def test_documents_of_another_length_are_doubted_alike_whether_longer_or_shorter
         assert both[0] is not None
     if 0.51 < ratio < 1.99:
         assert both[0] is None
+
+
+@given(st.floats(1.001, 2), st.floats(1.001, 2), st.floats(1.001, 2))
+def test_what_stays_near_the_margin_on_average_is_a_warning(a: float, b: float, c: float) -> None:
+    assume(abs(a + b + c - 3 * NEAR * POLICY.margin) > 1e-9)
+    history = [
+        PastEffects(generation=n, families=(effect(lower),), excess_novelty=-0.05) for n, lower in ((0, a), (1, b))
+    ]
+    judged = judge([effect(c)], [], history, POLICY, Circumstances(excess_novelty=-0.05))
+    assert (judged.verdict is Verdict.COLLAPSE) == (a + b + c > 3 * NEAR * POLICY.margin)
+    assert judged.verdict is Verdict.COLLAPSE or "near the margin" in judged.sentence
 
 
 def test_beyond_the_far_bound_nothing_is_doubted() -> None:
