@@ -266,8 +266,9 @@ class TaskScore:
     task: str
     metric: str
     value: float
+    examples: int
+    """Examples that were asked, at least 1."""
     standard_error: float | None = None
-    examples: int = 1
     version: str = ""
 
 

@@ -18,3 +18,5 @@ class Progress:
     loss: float | None = None
     """Of a training step, nats per token."""
     tokens_per_second: float | None = None
+    heldout_loss: float | None = None
+    """Of the last evaluation on held-out text, nats per token."""

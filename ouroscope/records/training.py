@@ -49,7 +49,7 @@ class BaseWeights(Enum):
 
     FLOAT32 = "FLOAT32"
     BFLOAT16 = "BFLOAT16"
-    FOUR_BIT = "4BIT"
+    FOUR_BIT = "FOUR_BIT"
     """NF4; needs bitsandbytes and a GPU."""
 
 

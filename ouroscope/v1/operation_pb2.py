@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1couroscope/v1/operation.proto\x12\x0couroscope.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x01\n\x08Progress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x03\x12\r\n\x05total\x18\x03 \x01(\x03\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x19\n\x0cseconds_left\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04loss\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x1e\n\x11tokens_per_second\x18\x07 \x01(\x01H\x02\x88\x01\x01\x42\x0f\n\r_seconds_leftB\x07\n\x05_lossB\x14\n\x12_tokens_per_second\"\xd7\x01\n\x11OperationMetadata\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x16\n\x0erequest_digest\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x08progress\x18\x05 \x01(\x0b\x32\x16.ouroscope.v1.Progress\x12\x0e\n\x06target\x18\x06 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1couroscope/v1/operation.proto\x12\x0couroscope.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xee\x01\n\x08Progress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x03\x12\r\n\x05total\x18\x03 \x01(\x03\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x19\n\x0cseconds_left\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04loss\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x1e\n\x11tokens_per_second\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\x19\n\x0cheldout_loss\x18\x08 \x01(\x01H\x03\x88\x01\x01\x42\x0f\n\r_seconds_leftB\x07\n\x05_lossB\x14\n\x12_tokens_per_secondB\x0f\n\r_heldout_loss\"\xd7\x01\n\x11OperationMetadata\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x16\n\x0erequest_digest\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x08progress\x18\x05 \x01(\x0b\x32\x16.ouroscope.v1.Progress\x12\x0e\n\x06target\x18\x06 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ouroscope.v1.operation_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PROGRESS']._serialized_start=80
-  _globals['_PROGRESS']._serialized_end=274
-  _globals['_OPERATIONMETADATA']._serialized_start=277
-  _globals['_OPERATIONMETADATA']._serialized_end=492
+  _globals['_PROGRESS']._serialized_end=318
+  _globals['_OPERATIONMETADATA']._serialized_start=321
+  _globals['_OPERATIONMETADATA']._serialized_end=536
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,7 @@ class Progress(_message.Message):
     SECONDS_LEFT_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
     TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    HELDOUT_LOSS_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
     """Stage at work, for example `sample` or `train`; empty before the first."""
     done: _builtins.int
@@ -44,6 +45,8 @@ class Progress(_message.Message):
     """Training loss in nats per token, 0 or more; absent outside training."""
     tokens_per_second: _builtins.float
     """Throughput in tokens per second, above 0; absent where it means nothing."""
+    heldout_loss: _builtins.float
+    """Loss on held-out text at the last evaluation in nats per token, 0 or more; absent before the first."""
     def __init__(
         self,
         *,
@@ -54,17 +57,22 @@ class Progress(_message.Message):
         seconds_left: _builtins.float | None = ...,
         loss: _builtins.float | None = ...,
         tokens_per_second: _builtins.float | None = ...,
+        heldout_loss: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "_seconds_left", b"_seconds_left", "_tokens_per_second", b"_tokens_per_second", "loss", b"loss", "seconds_left", b"seconds_left", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_heldout_loss", b"_heldout_loss", "_loss", b"_loss", "_seconds_left", b"_seconds_left", "_tokens_per_second", b"_tokens_per_second", "heldout_loss", b"heldout_loss", "loss", b"loss", "seconds_left", b"seconds_left", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "_seconds_left", b"_seconds_left", "_tokens_per_second", b"_tokens_per_second", "done", b"done", "loss", b"loss", "seconds_left", b"seconds_left", "stage", b"stage", "tokens_per_second", b"tokens_per_second", "total", b"total", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_heldout_loss", b"_heldout_loss", "_loss", b"_loss", "_seconds_left", b"_seconds_left", "_tokens_per_second", b"_tokens_per_second", "done", b"done", "heldout_loss", b"heldout_loss", "loss", b"loss", "seconds_left", b"seconds_left", "stage", b"stage", "tokens_per_second", b"tokens_per_second", "total", b"total", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__heldout_loss: _TypeAlias = _typing.Literal["heldout_loss"]  # noqa: Y015
+    _WhichOneofArgType__heldout_loss: _TypeAlias = _typing.Literal["_heldout_loss", b"_heldout_loss"]  # noqa: Y015
     _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
     _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015
     _WhichOneofReturnType__seconds_left: _TypeAlias = _typing.Literal["seconds_left"]  # noqa: Y015
     _WhichOneofArgType__seconds_left: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left"]  # noqa: Y015
     _WhichOneofReturnType__tokens_per_second: _TypeAlias = _typing.Literal["tokens_per_second"]  # noqa: Y015
     _WhichOneofArgType__tokens_per_second: _TypeAlias = _typing.Literal["_tokens_per_second", b"_tokens_per_second"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__heldout_loss) -> _WhichOneofReturnType__heldout_loss | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__loss) -> _WhichOneofReturnType__loss | None: ...
     @_typing.overload

@@ -141,7 +141,7 @@ class _BaseWeightsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BaseWeigh
     """As they are trained in."""
     BASE_WEIGHTS_BFLOAT16: _BaseWeights.ValueType  # 2
     """Half of the memory."""
-    BASE_WEIGHTS_4BIT: _BaseWeights.ValueType  # 3
+    BASE_WEIGHTS_FOUR_BIT: _BaseWeights.ValueType  # 3
     """Four bits per weight (NF4); needs bitsandbytes and a GPU."""
 
 class BaseWeights(_BaseWeights, metaclass=_BaseWeightsEnumTypeWrapper):
@@ -153,7 +153,7 @@ BASE_WEIGHTS_FLOAT32: BaseWeights.ValueType  # 1
 """As they are trained in."""
 BASE_WEIGHTS_BFLOAT16: BaseWeights.ValueType  # 2
 """Half of the memory."""
-BASE_WEIGHTS_4BIT: BaseWeights.ValueType  # 3
+BASE_WEIGHTS_FOUR_BIT: BaseWeights.ValueType  # 3
 """Four bits per weight (NF4); needs bitsandbytes and a GPU."""
 Global___BaseWeights: _TypeAlias = BaseWeights  # noqa: Y015
 
