@@ -45,6 +45,25 @@ def show_monitor(monitor: Monitor) -> None:
         notes.print(f"nothing recorded yet; begin with `ouroscope monitors record {_short(monitor)} 0 FILE`")
 
 
+def say_what_is_odd(before: Monitor, generation: MonitorGeneration) -> None:
+    """Hint at a generation that was recorded twice, late, or under another number; `before` is the monitor before."""
+    newest = before.newest
+    if newest is None:
+        return
+    if generation.create_time and newest.create_time and generation.create_time <= newest.create_time:
+        notes.print(f"generation {generation.number} had been recorded before with the same content; nothing changed")
+    elif newest.number > generation.number:
+        notes.print(
+            f"generation {generation.number} comes after {newest.number}, later verdicts are looked at again; "
+            f"`ouroscope monitors show {_short(before)}` has what is said now"
+        )
+    elif newest.report == generation.report and newest.number != generation.number:
+        notes.print(
+            f"generation {generation.number} has the same content as {newest.number}; if it is a new one, look whether "
+            "the pipeline reads the new text"
+        )
+
+
 def show_history(monitor: Monitor, generations: Sequence[MonitorGeneration]) -> None:
     """Print what a monitor is, its generations, and what is said of the newest."""
     show_monitor(monitor)

@@ -134,7 +134,7 @@ def record(
     """
     from ouroscope.integrations.gateway_logs import GatewayLog
     from ouroscope_app.inputs import inputs_named
-    from ouroscope_app.monitor_table import show_log
+    from ouroscope_app.monitor_table import say_what_is_odd, show_log
 
     files = files or []
     if not (files or predictions or gateway_log):
@@ -143,17 +143,20 @@ def record(
     inputs = inputs_named(files, predictions, text_field, logs)
     about = description or next((log.description for log in logs), "")
 
-    async def recording(client: MonitorClient) -> MonitorGeneration:
-        return await client.record_generation(
-            _full(name),
+    async def recording(client: MonitorClient) -> tuple[Monitor, MonitorGeneration]:
+        before = await client.get_monitor(_full(name))
+        generation = await client.record_generation(
+            before.name,
             number,
             **inputs,
             description=about,
             synthetic_share=synthetic_share,
             request_id=request_id,
         )
+        return before, generation
 
-    generation = _ask(coordinator, recording)
+    before, generation = _ask(coordinator, recording)
+    say_what_is_odd(before, generation)
     for name, log in zip(gateway_log, logs, strict=True):
         show_log(name, log.tally)
     _show(generation, json_)

@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,10 +16,11 @@ from ouroscope.integrations.gateway_logs import Tally
 from ouroscope.records.analysis import Verdict
 from ouroscope.records.monitors import DomainBaseline, DomainComparison, Monitor, MonitorGeneration
 from ouroscope_app import monitor_table
-from ouroscope_app.monitor_table import show_generation, show_history, show_log, show_monitors
+from ouroscope_app.monitor_table import say_what_is_odd, show_generation, show_history, show_log, show_monitors
 from tests.unit.app.gate_examples import HOSTILE, REFUSED, WITHIN, WORSE, comparison
 
 RECORDED = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
 REPORT = REFUSED.decision.report
 Shown = Callable[..., str]
 
@@ -90,6 +91,29 @@ def test_domains_are_shown_with_their_own_verdicts(shown: Shown) -> None:
     watched = replace(MONITOR, domain_baselines=(DomainBaseline(domain="wiki", baseline=REPORT),))
     assert "domains wiki" in shown(show_history, watched, HISTORY)
     assert re.search(r"domain .*: WARNING", shown(show_generation, HISTORY[-1]))
+
+
+@pytest.mark.parametrize(
+    ("now", "hint"),
+    [
+        (generation(3, Verdict.WARNING), "recorded before with the same content"),
+        (generation(1, Verdict.STABLE), "recorded before with the same content"),
+        (generation(2, Verdict.STABLE, create_time=RECORDED + MINUTE), "generation 2 comes after 3"),
+        (generation(4, Verdict.WARNING, create_time=RECORDED + MINUTE, report=REPORT), "the same content as 3"),
+        (generation(4, Verdict.WARNING, create_time=RECORDED + MINUTE), ""),
+    ],
+)
+def test_a_generation_that_is_repeated_late_or_the_same_again_is_hinted_at(
+    shown: Shown, now: MonitorGeneration, hint: str
+) -> None:
+    before = replace(MONITOR, newest=generation(3, Verdict.WARNING, report=REPORT))
+    said = shown(say_what_is_odd, before, now)
+    assert hint in said
+    assert bool(said) == bool(hint)
+
+
+def test_the_first_generation_is_never_odd(shown: Shown) -> None:
+    assert shown(say_what_is_odd, Monitor(name="monitors/young"), generation(0, None)) == ""
 
 
 def test_a_list_tells_the_newest_verdict_and_what_is_paused(shown: Shown) -> None:
