@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ouroscope.records.analysis import Direction, Family, MetricInfo
+from ouroscope.security.connection import PREFIX as CLIENT
+from ouroscope.security.connection import Connection
+from ouroscope.security.settings import PREFIX as SECURITY
+from ouroscope.security.settings import SecuritySettings
 from ouroscope.settings import Described, describe
 from services.analyzer.catalogue import ANALYZER_VERSION, METRICS, RELATIVE, RELATIVE_SHEETS
 from services.analyzer.jackknife import GROUPS
@@ -71,6 +75,10 @@ same machine needs an address and a metrics port of its own.
 
 `ouroscope serve SERVICE` reads the variables of that service; where no store is set, it is that of the data folder.
 `ouroscope serve all` and `ouroscope run` read none of them: the four services share one process and the data folder.
+
+Each service reads the variables `OURO_SECURITY_*` too, and the same names serve all of them; the coordinator reaches
+its workers as `OURO_CLIENT_*` says, like the clients and the command line. [security.md](security.md) shows how they
+are used.
 """
 
 
@@ -192,6 +200,8 @@ def settings_page() -> str:
         ("Trainer", TrainerSettings, TRAINER),
         ("Analyzer", AnalyzerSettings, ANALYZER),
         ("Coordinator", CoordinatorSettings, COORDINATOR),
+        ("Security of every service", SecuritySettings, SECURITY),
+        ("Clients", Connection, CLIENT),
     )
     parts = [SETTINGS_HEAD]
     for title, settings, prefix in services:

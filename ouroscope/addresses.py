@@ -38,7 +38,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_reach(address: str, *, allow_public: bool, option: str) -> None:
-    """Refuse an address that other machines can reach, unless that is allowed. There is no authentication.
+    """Refuse an address that other machines can reach, unless that is allowed or strangers are kept out.
 
     Raises:
         InvalidRequest: `address` is not an address.
@@ -46,8 +46,9 @@ def check_reach(address: str, *, allow_public: bool, option: str) -> None:
     """
     if not (allow_public or is_loopback(split_address(address)[0])):
         raise PreconditionFailed(
-            f"{address} can be reached by other machines and the service asks nobody who they are; "
-            f"choose 127.0.0.1 with {option}, or allow public addresses if the network is trusted",
+            f"{address} can be reached by other machines and strangers are not kept out; set up TLS with tokens or "
+            f"client certificates (OURO_SECURITY_*), choose 127.0.0.1 with {option}, or say aloud that the network "
+            "is trusted: OURO_<SERVICE>_ALLOW_PLAINTEXT=true",
             address=address,
         )
 

@@ -29,7 +29,14 @@ from ouroscope.shapes import Shape, shapes_of
 Record = TypeVar("Record")
 
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", datetime: "an ISO 8601 time"}
+_NAMES = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    datetime: "an ISO 8601 time",
+    dict: "a mapping",
+}
 
 
 def canonical_json(value: object) -> str:
@@ -231,6 +238,8 @@ def _read_scalar(element: Any, value: object) -> Any:
         return _read_float(value)
     if element is datetime:
         return _read_time(value)
+    # A field of free form, as dict[str, Any]: its content is somebody else's.
+    element = typing.get_origin(element) or element
     # bool is an int to Python, not to a reader.
     if isinstance(element, type) and isinstance(value, element) and (element is bool or not isinstance(value, bool)):
         return value

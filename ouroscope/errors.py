@@ -63,6 +63,18 @@ class PreconditionFailed(OuroscopeError):
     reason = "PRECONDITION_FAILED"
 
 
+class NotAuthenticated(OuroscopeError):
+    """The service wants to know who calls and was not told, or not by a token that is good now."""
+
+    reason = "NOT_AUTHENTICATED"
+
+
+class NotPermitted(OuroscopeError):
+    """The caller is known and its role is too low for this."""
+
+    reason = "NOT_PERMITTED"
+
+
 class CapabilityMissing(OuroscopeError):
     """The chosen backend or installation cannot do this (no log-probabilities, extra not installed)."""
 

@@ -13,7 +13,8 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from ouroscope.errors import OuroscopeError
-from ouroscope.rpc.server import RunningServer, run_until_signalled
+from ouroscope.rpc.server import run_until_signalled
+from ouroscope.security.settings import Security, read_security
 from ouroscope.settings import load
 from ouroscope.telemetry.http import start_metrics_endpoint
 from ouroscope.telemetry.logs import configure_logs
@@ -47,6 +48,10 @@ class WorkerSettings(ProcessSettings, Protocol):
         """Address of the metrics endpoint."""
 
     @property
+    def allow_plaintext(self) -> bool:
+        """Whether strangers may reach it."""
+
+    @property
     def metrics_port(self) -> int:
         """Port of the metrics endpoint."""
 
@@ -55,7 +60,7 @@ P = TypeVar("P", bound=ProcessSettings)
 W = TypeVar("W", bound=WorkerSettings)
 
 
-def run_process(kind: type[P], prefix: str, start: Callable[[P], Awaitable[Any]]) -> int:
+def run_process(kind: type[P], prefix: str, start: Callable[[P, Security], Awaitable[Any]]) -> int:
     """Serve until a signal what `start` starts, and return the exit status of the process.
 
     Args:
@@ -66,25 +71,31 @@ def run_process(kind: type[P], prefix: str, start: Callable[[P], Awaitable[Any]]
     with ExitStack() as closing:
         try:
             settings = closing.enter_context(_settled(kind, prefix))
+            security = read_security(os.environ)
         except OuroscopeError as error:
             return _not_started(error)
-        return run_until_signalled(lambda: start(settings), grace=settings.grace)
+        return run_until_signalled(lambda: start(settings, security), grace=settings.grace)
 
 
-def run_worker(kind: type[W], prefix: str, start: Callable[[W, ServiceMetrics], Awaitable[RunningServer]]) -> int:
+def run_worker(kind: type[W], prefix: str, start: Callable[[W, ServiceMetrics, Security], Awaitable[Any]]) -> int:
     """Serve as `run_process` does, with an endpoint that shows what the service counts."""
     with ExitStack() as closing:
         try:
             settings = closing.enter_context(_settled(kind, prefix))
-            metrics = ServiceMetrics()
+            security, metrics = read_security(os.environ), ServiceMetrics()
             endpoint = start_metrics_endpoint(
-                metrics.registry, settings.metrics_port, host=settings.metrics_host, option=f"{prefix}_METRICS_PORT"
+                metrics.registry,
+                settings.metrics_port,
+                host=settings.metrics_host,
+                option=f"{prefix}_METRICS_PORT",
+                security=security,
+                allow_public=settings.allow_plaintext,
             )
         except OuroscopeError as error:
             return _not_started(error)
         closing.callback(endpoint.close)
         log.info("metrics.serving", url=endpoint.url)
-        return run_until_signalled(lambda: start(settings, metrics), grace=settings.grace)
+        return run_until_signalled(lambda: start(settings, metrics, security), grace=settings.grace)
 
 
 @contextmanager

@@ -45,15 +45,17 @@ class Secret:
 class _Variable:
     parser: Callable[[str], Any]
     help: str
+    formerly: str = ""
 
 
-def variable(parser: Callable[[str], Any], help: str, default: Any = dataclasses.MISSING) -> Any:
+def variable(parser: Callable[[str], Any], help: str, default: Any = dataclasses.MISSING, *, formerly: str = "") -> Any:
     """Declare a setting: how its text is read, what it is for, and its value where the environment says nothing.
 
     Args:
         parser: turns the text into a value; raises ValueError (or one of our errors) with what would be right.
         help: one line for people.
         default: a value, not a text; without one the variable is required.
+        formerly: an older name, without the prefix, that still works where the new one is not set.
 
     >>> @dataclass(frozen=True, kw_only=True)
     ... class Settings:
@@ -61,7 +63,7 @@ def variable(parser: Callable[[str], Any], help: str, default: Any = dataclasses
     >>> load(Settings, {"OURO_GENERATOR_BATCH_SIZE": "16"}, prefix="OURO_GENERATOR")
     Settings(batch_size=16)
     """
-    return dataclasses.field(default=default, metadata={_MARK: _Variable(parser, help)})
+    return dataclasses.field(default=default, metadata={_MARK: _Variable(parser, help, formerly)})
 
 
 def load(settings: type[T], environ: Mapping[str, str], prefix: str) -> T:
@@ -74,12 +76,15 @@ def load(settings: type[T], environ: Mapping[str, str], prefix: str) -> T:
     values: dict[str, Any] = {}
     problems: list[FieldProblem] = []
     names = {f"{prefix}_{field.name.upper()}": field for field in _fields(settings)}
+    older = {name: f"{prefix}_{_of(field).formerly}" for name, field in names.items() if _of(field).formerly}
     for name, field in names.items():
-        if name in environ:
-            values[field.name] = _read(field, name, environ[name], problems)
+        told = name if name in environ else older.get(name, name)
+        if told in environ:
+            values[field.name] = _read(field, told, environ[told], problems)
         elif field.default is dataclasses.MISSING:
             problems.append(FieldProblem(name, f"is required: {_of(field).help}"))
-    unknown = sorted(name for name in environ if name.startswith(f"{prefix}_") and name not in names)
+    known = {*names, *older.values()}
+    unknown = sorted(name for name in environ if name.startswith(f"{prefix}_") and name not in known)
     problems += [FieldProblem(name, _did_you_mean(name, list(names))) for name in unknown]
     if problems:
         told = "; ".join(f"{problem.field} {problem.description}" for problem in problems)

@@ -15,7 +15,7 @@ from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.store.artifacts import ArtifactStore
 
 BASE = "base"
-"""Key of the manifest's summary that names the base of an adapter."""
+"""Key of the manifest's summary, and of the adapter's ouroscope.json, that names the base of an adapter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,13 +45,15 @@ class Tokens:
         self._joins = self._joined()
         added = tokenizer.get_added_tokens_decoder()
         plain = [token for token, entry in added.items() if not entry.special]
+        self.special = frozenset(token for token, entry in added.items() if entry.special)
+        """Control tokens."""
         own = tokenizer.get_vocab(with_added_tokens=False).values()
         self.largest = max((*own, *plain, *self.start, *self.ends), default=-1)
         """Largest token that can be met; the model must know it."""
 
     @classmethod
-    def open(cls, directory: Path) -> Tokens:
-        """Read the fast tokenizer of a Hugging Face model directory.
+    def open(cls, directory: Path, *, control: bool = False) -> Tokens:
+        """Read the fast tokenizer of a Hugging Face model directory; see the constructor for `control`.
 
         Raises:
             UntrustedArtifact: tokenizer.json is not a tokenizer.
@@ -64,7 +66,21 @@ class Tokens:
             ) from error
         settings = [_object(directory / name) for name in ("generation_config.json", "config.json")]
         ends, begins = (_first_given(settings, key) for key in ("eos_token_id", "bos_token_id"))
-        return cls(tokenizer, start=template_start(tokenizer) or begins[:1] or ends[:1], ends=ends)
+        return cls(tokenizer, start=template_start(tokenizer) or begins[:1] or ends[:1], ends=ends, control=control)
+
+    @property
+    def start_in_text(self) -> str:
+        """Return what stands for `start` in a text that a server cuts itself; see `in_text`."""
+        return self.in_text(self.start)
+
+    def in_text(self, ids: Sequence[int]) -> str:
+        """Return what a server that takes texts reads as `ids`, control tokens spelt out.
+
+        What the tokenizer's own template puts first is left out: the server adds it.
+        """
+        added = template_start(self._tokenizer)
+        kept = list(ids[len(added) :] if list(ids[: len(added)]) == added else ids)
+        return str(self._tokenizer.decode(kept, skip_special_tokens=False))
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of `text`, without start or end."""

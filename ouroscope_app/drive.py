@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from rich.markup import escape
 
 from ouroscope.client import CoordinatorClient
-from ouroscope.errors import OuroscopeError
+from ouroscope.errors import OuroscopeError, PreconditionFailed
 from ouroscope.records.analysis import Report
 from ouroscope.records.runs import Generation, Run, RunSpec
 from ouroscope.reports import read_report
@@ -18,42 +18,55 @@ from ouroscope_app.home import Home
 from ouroscope_app.live import Live, announced, find_live
 from ouroscope_app.output import notes
 from ouroscope_app.watch import RunView
+from services.generator.declared import DeclaredBackend
 
 
 @asynccontextmanager
-async def coordinator_of(home: Home, metrics_port: int = 0) -> AsyncIterator[tuple[CoordinatorClient, Live]]:
+async def coordinator_of(
+    home: Home, metrics_port: int = 0, backends: Sequence[DeclaredBackend] = ()
+) -> AsyncIterator[tuple[CoordinatorClient, Live]]:
     """Connect to the coordinator at work on `home`, or to one that is started for the time being.
 
     Yields the client and where the coordinator listens.
     """
-    async with served(home, metrics_port) as live, coordinator_client(live.coordinator) as client:
+    async with served(home, metrics_port, backends) as live, coordinator_client(live.coordinator) as client:
         yield client, live
 
 
 @asynccontextmanager
-async def served(home: Home, metrics_port: int = 0) -> AsyncIterator[Live]:
+async def served(home: Home, metrics_port: int = 0, backends: Sequence[DeclaredBackend] = ()) -> AsyncIterator[Live]:
     """Yield where the coordinator at work on `home` listens.
 
-    All four services are started for the time being if there is none.
+    All four services are started for the time being if there is none; `backends` are servers that runs may name.
+
+    Raises:
+        PreconditionFailed: there is one, so it is too late to declare backends.
     """
     live = find_live(home)
+    if live and backends:
+        raise PreconditionFailed(
+            f"a coordinator is at work on {home.path}, and its generator took its backends when it started; "
+            "leave --backends out, or stop it and give it there"
+        )
     if live:
         yield live
         return
-    async with embedded_services(home, {"metrics": metrics_port}) as addresses:
+    async with embedded_services(home, {"metrics": metrics_port}, backends=backends) as addresses:
         with announced(home, addresses.coordinator, addresses.metrics, addresses.page) as live:
             yield live
 
 
-async def start_run(home: Home, spec: RunSpec, run_id: str, metrics_port: int) -> Run:
+async def start_run(
+    home: Home, spec: RunSpec, run_id: str, metrics_port: int, backends: Sequence[DeclaredBackend] = ()
+) -> Run:
     """Start a run and show it until it ends."""
-    async with coordinator_of(home, metrics_port) as (client, live):
+    async with coordinator_of(home, metrics_port, backends) as (client, live):
         return await _follow(home, client, await client.create_run(spec, run_id or None), live)
 
 
-async def resume_run(home: Home, run: Run, metrics_port: int) -> Run:
+async def resume_run(home: Home, run: Run, metrics_port: int, backends: Sequence[DeclaredBackend] = ()) -> Run:
     """Go on with a run and show it until it ends."""
-    async with coordinator_of(home, metrics_port) as (client, live):
+    async with coordinator_of(home, metrics_port, backends) as (client, live):
         return await _follow(home, client, await client.resume_run(run.name), live)
 
 

@@ -6,19 +6,21 @@ They are the same gRPC services as elsewhere and talk over real sockets; only th
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from ouroscope.client import CoordinatorClient
 from ouroscope.rpc.channel import open_channel
+from ouroscope.security.connection import PLAIN
 from ouroscope_app.home import Home
 from services.analyzer import service as analyzer
 from services.analyzer.tools import open_tools
 from services.coordinator import service as coordinator
 from services.coordinator.collector import GRACE
 from services.generator import service as generator
+from services.generator.declared import DeclaredBackend
 from services.trainer import service as trainer
 
 LOOPBACK = "127.0.0.1"
@@ -40,13 +42,19 @@ class Addresses:
 
 @asynccontextmanager
 async def embedded_services(
-    home: Home, ports: dict[str, int] | None = None, *, recover: bool = False, metrics_grace: float = GRACE
+    home: Home,
+    ports: dict[str, int] | None = None,
+    *,
+    backends: Sequence[DeclaredBackend] = (),
+    recover: bool = False,
+    metrics_grace: float = GRACE,
 ) -> AsyncIterator[Addresses]:
     """Start the four services and stop them in the opposite order.
 
     Args:
         home: Where their data lies.
         ports: By service, `metrics` and `page`; 0 or nothing takes a free one.
+        backends: Servers that runs may name.
         recover: Whether runs that were interrupted go on by themselves.
         metrics_grace: Seconds that the series of an ended run stay.
     """
@@ -55,7 +63,7 @@ async def embedded_services(
     async with AsyncExitStack() as stack:
         threads = threads_each()
         starting = {
-            "generator": partial(generator.start, threads=threads),
+            "generator": partial(generator.start, threads=threads, declared=backends),
             "trainer": partial(trainer.start, threads=threads),
             "analyzer": partial(analyzer.start, tools=open_tools()),
         }
@@ -97,8 +105,8 @@ def threads_each() -> int:
 
 @asynccontextmanager
 async def coordinator_client(address: str) -> AsyncIterator[CoordinatorClient]:
-    """Connect to a coordinator and close the channel afterwards."""
-    channel = open_channel(address)
+    """Connect to a coordinator of this machine and close the channel afterwards."""
+    channel = open_channel(address, PLAIN)
     try:
         yield CoordinatorClient(channel)
     finally:

@@ -12,7 +12,21 @@ import typer
 import ouroscope
 from ouroscope.telemetry.logs import configure_logs
 from ouroscope.telemetry.tracing import start_tracing
-from ouroscope_app.commands import analyze, baselines, compare, corpus, gate, models, monitors, report, run, runs, serve
+from ouroscope_app.commands import (
+    analyze,
+    baselines,
+    compare,
+    corpus,
+    gate,
+    models,
+    monitors,
+    report,
+    run,
+    runs,
+    serve,
+    store,
+    token,
+)
 from ouroscope_app.output import command
 
 app = typer.Typer(
@@ -36,6 +50,8 @@ app.add_typer(monitors.app, name="monitors")
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(baselines.app, name="baselines")
 app.add_typer(models.app, name="models")
+app.add_typer(store.app, name="store")
+app.add_typer(token.app, name="token")
 
 
 def _version(wanted: bool) -> None:

@@ -15,6 +15,7 @@ from ouroscope.corpora.readers import read_documents
 from ouroscope.corpora.stored import write_corpus
 from ouroscope.errors import InvalidRequest
 from ouroscope.records.artifacts import ArtifactRef
+from ouroscope.security.connection import PLAIN
 from ouroscope_app.home import Home, is_reference
 from ouroscope_app.kept import find
 from ouroscope_app.live import find_live
@@ -44,18 +45,20 @@ def ask(home: Home, coordinator: str, question: Callable[[MonitorClient], Awaita
 
 @asynccontextmanager
 async def _client_of(home: Home, coordinator: str) -> AsyncIterator[MonitorClient]:
+    connection = None
     if coordinator:
         split_address(coordinator)
     elif live := find_live(home):
-        coordinator = live.coordinator
+        # On this machine; what the environment says of connections is meant for others.
+        coordinator, connection = live.coordinator, PLAIN
     if coordinator:
-        async with MonitorClient.connect(coordinator) as client:
+        async with MonitorClient.connect(coordinator, connection=connection) as client:
             yield client
         return
     # The services, and torch with them, are imported only when they have to be started.
     from ouroscope_app.drive import served
 
-    async with served(home.prepare()) as live, MonitorClient.connect(live.coordinator) as client:
+    async with served(home.prepare()) as live, MonitorClient.connect(live.coordinator, connection=PLAIN) as client:
         yield client
 
 

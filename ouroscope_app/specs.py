@@ -11,8 +11,8 @@ import yaml
 from ouroscope.canonical import from_plain
 from ouroscope.embedded import experiment_path
 from ouroscope.errors import InvalidRequest, NotFound
+from ouroscope.mappings import read_mapping
 from ouroscope.records.runs import RunSpec
-from ouroscope_app.mappings import read_mapping
 
 EXAMPLE = "`name: my-run`, see experiments/quickstart.yaml"
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import structlog
 from hypothesis import settings
 
+from tests.postgres import PostgresServer
+
+if TYPE_CHECKING:
+    from tests.object_store import ObjectStore
+
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI") == "true"
+POSTGRESQL = Path("/usr/lib/postgresql")
+"""Debian keeps the programs of each version in a folder of its own, off the PATH."""
 
 # Progress bars and telemetry of libraries have no place in test output; no test may reach a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -48,14 +58,63 @@ def program() -> Callable[[str], str]:
     """Find a program on this machine; a missing one skips the test for a user and fails it in CI."""
 
     def find(name: str) -> str:
-        local = ROOT / ".venv/node/node_modules/.bin" / name
-        found = shutil.which(name) or (str(local) if local.exists() else None)
+        local = [ROOT / ".venv/node/node_modules/.bin" / name, *sorted(POSTGRESQL.glob(f"*/bin/{name}"))]
+        found = shutil.which(name) or next((str(path) for path in local if path.exists()), None)
         if found is None:
             message = f"the program {name} is not installed"
             pytest.fail(message) if IN_CI else pytest.skip(message)
         return found
 
     return find
+
+
+@pytest.fixture(scope="session")
+def postgresql(program: Callable[[str], str]) -> Iterator[PostgresServer]:
+    """A real server for the tests of one worker; each test asks it for a database of its own."""
+    server = PostgresServer(Path(program("initdb")).resolve().parent)
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """A server that speaks S3, for the tests of one worker; each test asks it for a bucket of its own."""
+    missing = [name for name in ("moto", "s3fs") if importlib.util.find_spec(name) is None]
+    if missing:
+        message = f"{' and '.join(missing)} not installed; install ouroscope[dev]"
+        pytest.fail(message) if IN_CI else pytest.skip(message)
+    from tests.object_store import ObjectStore
+
+    server = ObjectStore()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty store in a bucket; whoever opens it finds the server in the environment, as in production."""
+    import s3fs
+
+    from tests.object_store import CREDENTIALS
+
+    # Connections are shared by all stores of equal options, wherever their server is.
+    s3fs.S3FileSystem.clear_instance_cache()
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL_S3": object_store.endpoint}.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{object_store.bucket()}/store"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 4 MiB; where this user may not mount one, the test is skipped."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a small file system cannot be mounted here: that takes root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")

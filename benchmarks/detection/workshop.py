@@ -28,6 +28,7 @@ from services.analyzer.analysis import analyze
 from services.analyzer.catalogue import METRICS
 from services.analyzer.side import Side, side_of
 from services.analyzer.tools import Tools
+from services.generator.backends import Backends
 from services.generator.in_process.backend import HfBackend
 from services.generator.jobs import Jobs
 from services.generator.windows import Pool, windows
@@ -89,7 +90,7 @@ class Workshop:
         self._seed = seed
         self._environment = prepare(threads=1, device="cpu")
         backend = HfBackend(store, device="cpu", threads=1)
-        self._generator = Jobs(store=store, backend=backend, max_model_bytes=2**30)
+        self._generator = Jobs(store=store, backends=Backends(backend), max_model_bytes=2**30)
         self._known: dict[Hashable, object] = {}
         self._windows: dict[int, list[Document]] = {}
         self.base = self._generator.import_model(MODEL)[1](TASK).model

@@ -13,9 +13,11 @@ from ouroscope.client.monitors import MonitorClient, SyncMonitors
 from ouroscope.client.sync import SyncAnalyzer
 from ouroscope.client.trainer import TrainerClient
 from ouroscope.rpc.channel import open_channel
+from ouroscope.security.connection import Connection
 
 __all__ = [
     "AnalyzerClient",
+    "Connection",
     "CoordinatorClient",
     "GeneratorClient",
     "MonitorClient",

@@ -28,6 +28,7 @@ from ouroscope.records.documents import Document, View
 from ouroscope.records.monitors import Inputs
 from ouroscope.records.predictions import NextToken, ScoredText
 from ouroscope.rpc.channel import open_channel
+from ouroscope.security.connection import Connection
 from ouroscope.v1 import analyzer_pb2, analyzer_pb2_grpc
 from ouroscope.wire import from_proto, many_from_proto
 
@@ -42,9 +43,14 @@ class AnalyzerClient:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, address: str, patience: Patience | None = None) -> AsyncIterator[Self]:
-        """Open a channel to `host:port`, use it in `async with`, and close it at the end."""
-        async with open_channel(address) as channel:
+    async def connect(
+        cls, address: str, patience: Patience | None = None, connection: Connection | None = None
+    ) -> AsyncIterator[Self]:
+        """Open a channel to `host:port`, use it in `async with`, and close it at the end.
+
+        `connection` says whom to trust and which token to show; by default the variables `OURO_CLIENT_*` say it.
+        """
+        async with open_channel(address, connection) as channel:
             yield cls(channel, patience)
 
     async def analyze(

@@ -12,6 +12,7 @@ import grpc.aio
 
 from ouroscope.client.long_work import Patience
 from ouroscope.rpc.channel import open_channel
+from ouroscope.security.connection import Connection
 
 T = TypeVar("T")
 Client = TypeVar("Client")
@@ -21,13 +22,21 @@ class Blocking(Generic[Client]):
     """Holds an async client and runs its calls. Its event loop runs in a thread; close it, or use `with`."""
 
     def __init__(
-        self, kind: Callable[[grpc.aio.Channel, Patience | None], Client], address: str, patience: Patience | None
+        self,
+        kind: Callable[[grpc.aio.Channel, Patience | None], Client],
+        address: str,
+        patience: Patience | None,
+        connection: Connection | None = None,
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="ouroscope-client", daemon=True)
         self._thread.start()
         # A channel belongs to the loop that it was made in.
-        self._channel, self._client = self._run(self._open(kind, address, patience))
+        try:
+            self._channel, self._client = self._run(self._open(kind, address, patience, connection))
+        except BaseException:
+            self._end()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -42,6 +51,9 @@ class Blocking(Generic[Client]):
         if self._loop.is_closed():
             return
         self._run(self._channel.close())
+        self._end()
+
+    def _end(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -62,7 +74,11 @@ class Blocking(Generic[Client]):
         return self._run(collect())
 
     async def _open(
-        self, kind: Callable[[grpc.aio.Channel, Patience | None], Client], address: str, patience: Patience | None
+        self,
+        kind: Callable[[grpc.aio.Channel, Patience | None], Client],
+        address: str,
+        patience: Patience | None,
+        connection: Connection | None,
     ) -> tuple[grpc.aio.Channel, Client]:
-        channel = open_channel(address)
+        channel = open_channel(address, connection)
         return channel, kind(channel, patience)

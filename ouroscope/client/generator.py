@@ -8,7 +8,17 @@ from ouroscope.client.arguments import encoded, reference, request_of
 from ouroscope.client.calls import call
 from ouroscope.client.long_work import LongCalls, OnProgress, Patience
 from ouroscope.records.artifacts import ArtifactRef
-from ouroscope.records.generation import Generate, Generated, ModelInfo, PreparePrompts, Score, Scored
+from ouroscope.records.generation import (
+    BackendInfo,
+    EvaluatedTasks,
+    EvaluateTasks,
+    Generate,
+    Generated,
+    ModelInfo,
+    PreparePrompts,
+    Score,
+    Scored,
+)
 from ouroscope.v1 import generator_pb2, generator_pb2_grpc
 from ouroscope.wire import from_proto
 
@@ -21,9 +31,15 @@ class GeneratorClient:
         self._stub = generator_pb2_grpc.GeneratorServiceStub(channel)
         self._long = LongCalls(channel, self._patience)
 
-    async def import_model(self, source: str, *, on_progress: OnProgress | None = None) -> ModelInfo:
-        """Bring a model (embedded name, directory on the generator's machine, Hugging Face id) into the store."""
-        request = request_of(generator_pb2.ImportModelRequest, source=source)
+    async def import_model(
+        self, source: str, *, base: ArtifactRef | str | None = None, on_progress: OnProgress | None = None
+    ) -> ModelInfo:
+        """Bring a model (embedded name, directory on the generator's machine, Hugging Face id) into the store.
+
+        `base` is the stored model that an adapter in `source` was made for.
+        """
+        given = {} if base is None else {"base": reference(base, "base")}
+        request = request_of(generator_pb2.ImportModelRequest, source=source, **given)
         return await self._long.finish(self._stub.ImportModel, request, ModelInfo, on_progress)
 
     async def get_model(self, model: ArtifactRef | str) -> ModelInfo:
@@ -45,3 +61,13 @@ class GeneratorClient:
         """Ask a model for its probabilities."""
         message = encoded(request, Score)
         return await self._long.finish(self._stub.Score, message, Scored, on_progress)
+
+    async def evaluate_tasks(self, request: EvaluateTasks, on_progress: OnProgress | None = None) -> EvaluatedTasks:
+        """Let a model do tasks of lm-evaluation-harness."""
+        message = encoded(request, EvaluateTasks)
+        return await self._long.finish(self._stub.EvaluateTasks, message, EvaluatedTasks, on_progress)
+
+    async def list_backends(self) -> tuple[BackendInfo, ...]:
+        """Return the backends and what each can do, the one in the generator's process first."""
+        answer = await call(self._stub.ListBackends, generator_pb2.ListBackendsRequest(), self._patience.call)
+        return tuple(from_proto(BackendInfo, backend) for backend in answer.backends)

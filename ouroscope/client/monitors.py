@@ -26,6 +26,7 @@ from ouroscope.records.documents import Document
 from ouroscope.records.monitors import GateDecision, GatePolicy, Monitor, MonitorGeneration
 from ouroscope.records.predictions import NextToken, ScoredText
 from ouroscope.rpc.channel import open_channel
+from ouroscope.security.connection import Connection
 from ouroscope.v1 import monitor_pb2, monitor_pb2_grpc
 from ouroscope.wire import from_proto
 
@@ -39,9 +40,14 @@ class MonitorClient:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, address: str, patience: Patience | None = None) -> AsyncIterator[Self]:
-        """Open a channel to `host:port`, use it in `async with`, and close it at the end."""
-        async with open_channel(address) as channel:
+    async def connect(
+        cls, address: str, patience: Patience | None = None, connection: Connection | None = None
+    ) -> AsyncIterator[Self]:
+        """Open a channel to `host:port`, use it in `async with`, and close it at the end.
+
+        `connection` says whom to trust and which token to show; by default the variables `OURO_CLIENT_*` say it.
+        """
+        async with open_channel(address, connection) as channel:
             yield cls(channel, patience)
 
     async def create_monitor(
@@ -183,8 +189,8 @@ class MonitorClient:
 class SyncMonitors(Blocking[MonitorClient]):
     """`MonitorClient` whose methods block. Its event loop runs in a thread of its own; close it, or use `with`."""
 
-    def __init__(self, address: str, patience: Patience | None = None) -> None:
-        super().__init__(MonitorClient, address, patience)
+    def __init__(self, address: str, patience: Patience | None = None, connection: Connection | None = None) -> None:
+        super().__init__(MonitorClient, address, patience, connection)
 
     def create_monitor(
         self,

@@ -13,13 +13,14 @@ from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import Document, View
 from ouroscope.records.monitors import Inputs
 from ouroscope.records.predictions import NextToken, ScoredText
+from ouroscope.security.connection import Connection
 
 
 class SyncAnalyzer(Blocking[AnalyzerClient]):
     """`AnalyzerClient` whose methods block. Its event loop runs in a thread of its own; close it, or use `with`."""
 
-    def __init__(self, address: str, patience: Patience | None = None) -> None:
-        super().__init__(AnalyzerClient, address, patience)
+    def __init__(self, address: str, patience: Patience | None = None, connection: Connection | None = None) -> None:
+        super().__init__(AnalyzerClient, address, patience, connection)
 
     def analyze(
         self,

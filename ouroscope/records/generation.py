@@ -59,6 +59,8 @@ class BackendInfo:
     capabilities: tuple[Capability, ...] = ()
     problem: str = ""
     """Why it cannot be asked now, or why a capability is missing; empty if all is well."""
+    weights: str = ""
+    """How other weights reach a server: `adapters`, `reload`, or `fixed` where it serves one model only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -128,7 +128,8 @@ class RunSpec:
     prompt_selection: PromptSelection = PromptSelection.FRESH
     start: Start = Start.SEQUENTIAL
     sampling: SamplingSpec = field(default_factory=SamplingSpec)
-    """`min_new_tokens`, `max_new_tokens` and `seed` are set by the run."""
+    """`max_new_tokens` and `seed` are set by the run, and `min_new_tokens` too unless it is 0: documents are as long as
+    the real continuation, exactly, or at most where the server knows no least length."""
     recipe: Recipe = field(default_factory=Recipe)
     """`seed` is set by the run."""
     evaluation: EvaluationSpec = field(default_factory=EvaluationSpec)

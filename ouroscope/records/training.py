@@ -33,7 +33,7 @@ class Optimizer(Enum):
     """Moments in eight bits; needs bitsandbytes and a GPU."""
     ADAFACTOR = "ADAFACTOR"
     SGD = "SGD"
-    """With momentum 0.9."""
+    """With momentum 0.9, through which weight decay goes too."""
 
 
 class LossScope(Enum):
@@ -86,7 +86,7 @@ class Recipe:
     steps: int = 200
     """Optimiser steps, at least 1; equal in all arms, so that compute is equal whatever the training set."""
     batch_size: int = 16
-    """Blocks per optimiser micro-step."""
+    """Blocks per optimiser micro-step, of all processes together; a multiple of `processes`."""
     gradient_accumulation: int = 1
     block_tokens: int = 128
     """Tokens of one packed block."""
@@ -109,9 +109,10 @@ class Recipe:
     truncation: float | None = None
     """Tokens to which the model gives more than this probability do not count (truncated cross-entropy), in (0, 1]."""
     heldout_steps: int = 0
-    """Steps between evaluations on held-out text; 0 never."""
+    """Steps between evaluations on held-out text; the last step is followed by one too. 0 never."""
     patience: int = 0
-    """Evaluations in a row without improvement after which training stops; 0 never."""
+    """Evaluations in a row without improvement after which training stops; the weights of the best evaluation are
+    published, whether it stopped or not. 0 never stops and publishes the last weights."""
     processes: int = 1
     """Processes that train together."""
 
@@ -133,6 +134,9 @@ class Recipe:
         needless = self.patience and not self.heldout_steps
         problems.check(not needless, "patience", "needs heldout_steps: it counts evaluations on held-out text")
         problems.check(self.processes >= 1, "processes", "must be at least 1")
+        shared = self.processes < 1 or self.batch_size % self.processes == 0
+        wanted = f"must be a multiple of processes ({self.processes}), got {self.batch_size}"
+        problems.check(shared, "batch_size", wanted)
         problems.raise_any()
 
 

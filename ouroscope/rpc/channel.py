@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 
 import grpc
 import grpc.aio
 
+from ouroscope.rpc.renewed import RenewedChannel
+from ouroscope.rpc.tls import channel_credentials
+from ouroscope.security.connection import Connection, read_connection
+from ouroscope.security.watched import Watched
 from ouroscope.telemetry import tracing
 
 MAX_RECEIVED_BYTES = 16 * 1024 * 1024
@@ -66,11 +71,26 @@ def service_config() -> str:
     )
 
 
-def open_channel(address: str, *, options: Iterable[tuple[str, object]] = ()) -> grpc.aio.Channel:
+def open_channel(
+    address: str, connection: Connection | None = None, *, options: Iterable[tuple[str, object]] = ()
+) -> grpc.aio.Channel:
     """Open a channel to `host:port` or any gRPC target (`dns:///name:port`); close it, or use it in `async with`.
 
-    Nothing is connected yet, so nothing can fail here.
+    Nothing is connected yet, so only what `connection` names can be wrong here.
+
+    Args:
+        address: where the service is.
+        connection: how it is reached: TLS, certificates, token. None: as `OURO_CLIENT_*` says, which is in plain text
+            where it says nothing.
+        options: of gRPC, beside ours or in their place.
+
+    Raises:
+        InvalidRequest: the connection, or a file that it names, is not right.
+        NotFound: a file that it names cannot be read.
+        PreconditionFailed: the certificate of this client has expired.
+        CapabilityMissing: a client certificate needs a library that is not installed.
     """
+    connection = connection or read_connection(os.environ)
     defaults: dict[str, object] = {
         "grpc.service_config": service_config(),
         "grpc.max_receive_message_length": MAX_RECEIVED_BYTES,
@@ -82,6 +102,16 @@ def open_channel(address: str, *, options: Iterable[tuple[str, object]] = ()) ->
         # Services are in the same machine or cluster; a proxy meant for the outside would swallow the calls.
         "grpc.enable_http_proxy": 0,
     }
-    return grpc.aio.insecure_channel(
-        address, options=[*{**defaults, **dict(options)}.items()], interceptors=tracing.client_interceptors()
-    )
+    if connection.server_name:
+        defaults["grpc.ssl_target_name_override"] = connection.server_name
+    chosen = [*{**defaults, **dict(options)}.items()]
+    interceptors = tracing.client_interceptors()
+    if not connection.encrypted:
+        return grpc.aio.insecure_channel(address, options=chosen, interceptors=interceptors)
+
+    def open_() -> grpc.aio.Channel:
+        credentials = channel_credentials(connection)
+        return grpc.aio.secure_channel(address, credentials, options=chosen, interceptors=interceptors)
+
+    files = [path for path in (connection.ca, connection.certificate, connection.key) if path]
+    return RenewedChannel(Watched(files, open_, event="client_tls")) if files else open_()

@@ -40,6 +40,8 @@ STATUS_BY_ERROR: dict[type[OuroscopeError], grpc.StatusCode] = {
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.PreconditionFailed: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NotAuthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.NotPermitted: grpc.StatusCode.PERMISSION_DENIED,
     errors.CapabilityMissing: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UntrustedArtifact: grpc.StatusCode.FAILED_PRECONDITION,
     errors.CorruptArtifact: grpc.StatusCode.DATA_LOSS,
@@ -62,8 +64,8 @@ _ERROR_BY_BARE_CODE: dict[int, type[OuroscopeError]] = {
     grpc.StatusCode.NOT_FOUND.value[0]: errors.NotFound,
     grpc.StatusCode.ALREADY_EXISTS.value[0]: errors.AlreadyExists,
     grpc.StatusCode.FAILED_PRECONDITION.value[0]: errors.PreconditionFailed,
-    grpc.StatusCode.PERMISSION_DENIED.value[0]: errors.PreconditionFailed,
-    grpc.StatusCode.UNAUTHENTICATED.value[0]: errors.PreconditionFailed,
+    grpc.StatusCode.PERMISSION_DENIED.value[0]: errors.NotPermitted,
+    grpc.StatusCode.UNAUTHENTICATED.value[0]: errors.NotAuthenticated,
     grpc.StatusCode.UNIMPLEMENTED.value[0]: errors.CapabilityMissing,
     grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]: errors.LimitExceeded,
     grpc.StatusCode.UNAVAILABLE.value[0]: errors.Unavailable,
@@ -82,6 +84,31 @@ _BARE_HINTS = {
 _BROKEN = re.compile(
     "stream removed|socket closed|transport closed|connection reset|broken pipe|goaway|keepalive|ping timeout", re.I
 )
+# What TLS says of the other side, and what it means; the first that is found counts.
+_TLS_CAUSES = (
+    ("certificate has expired", "CERTIFICATE_EXPIRED", "the certificate of the service has expired; renew it there"),
+    (
+        "certificate is not yet valid",
+        "CERTIFICATE_NOT_YET_VALID",
+        "the certificate of the service is not valid yet; are the clocks right?",
+    ),
+    (
+        "wrong_version_number",
+        "NOT_TLS",
+        "the service speaks no TLS; take the CA away (OURO_CLIENT_CA), or set up its certificate",
+    ),
+    (
+        "hostname verification",
+        "WRONG_NAME",
+        "the certificate of the service is for another name; OURO_CLIENT_SERVER_NAME says under which to expect it",
+    ),
+    (
+        "handshake failed",
+        "NOT_TRUSTED",
+        "the service is not vouched for by the authority that is trusted here; is OURO_CLIENT_CA the right one?",
+    ),
+)
+_HUNG_UP = re.compile("(failed to connect|connections to all backends failing).*socket closed", re.I)
 # What gRPC says of a connection that was lost after it had been made, which is another thing to do about.
 _NEVER_MADE = re.compile("failed to connect|resolution", re.I)
 
@@ -166,6 +193,15 @@ def error_from_status(status: status_pb2.Status) -> OuroscopeError:
 
 def _error_from_bare(code: int, text: str) -> OuroscopeError:
     kind = _ERROR_BY_BARE_CODE.get(code, errors.Internal)
+    for said, cause, told in _TLS_CAUSES:
+        # Still "unavailable": a certificate may be renewed while a client waits.
+        if kind is errors.Unavailable and said in text.lower():
+            return kind(told, cause=cause)
+    if kind is errors.Unavailable and _HUNG_UP.search(text):
+        told = (
+            "is it running? It hung up at once: it may want TLS (OURO_CLIENT_CA) or a client certificate that it trusts"
+        )
+        return kind(f"the service cannot be reached; {told} ({text})", cause="HUNG_UP")
     if kind is errors.Unavailable and _BROKEN.search(text) and not _NEVER_MADE.search(text):
         return kind(f"the connection to the service broke; ask again ({text})")
     return kind(_BARE_HINTS.get(kind, "{}").format(text or "no details were given"))

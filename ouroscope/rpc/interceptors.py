@@ -36,7 +36,7 @@ class AroundCalls(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         _, service, method = details.method.split("/", 2)
-        kind = _kind(handler)
+        kind = kind_of(handler)
         behaviour = getattr(handler, kind)
         if inspect.isasyncgenfunction(behaviour):
             wrapped: Any = self._around_stream(behaviour, service, method)
@@ -122,7 +122,8 @@ class Outcome:
             raise
 
 
-def _kind(handler: Any) -> str:
+def kind_of(handler: Any) -> str:
+    """Return what a handler asks and answers, as gRPC names it: `unary_unary` to `stream_stream`."""
     asks = "stream" if handler.request_streaming else "unary"
     answers = "stream" if handler.response_streaming else "unary"
     return f"{asks}_{answers}"

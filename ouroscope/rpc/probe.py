@@ -1,10 +1,11 @@
 """Ask a service for its health: `python -m ouroscope.rpc.probe HOST:PORT`, exit status 0 if it serves.
 
-For health checks of containers; Kubernetes asks by itself.
+For health checks of containers, with TLS as `OURO_CLIENT_*` says; Kubernetes asks by itself where there is no TLS.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,12 +13,16 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from ouroscope.errors import OuroscopeError
+from ouroscope.rpc.tls import channel_credentials
+from ouroscope.security.connection import PLAIN, Connection, read_connection
+
 SECONDS = 5.0
 
 
-def is_serving(address: str, seconds: float = SECONDS) -> bool:
+def is_serving(address: str, seconds: float = SECONDS, connection: Connection = PLAIN) -> bool:
     """Return whether the server at `address` says within `seconds` that it serves."""
-    with grpc.insecure_channel(address) as channel:
+    with _channel(address, connection) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)  # its types do not tell its methods
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=seconds)
@@ -31,7 +36,18 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m ouroscope.rpc.probe HOST:PORT\n")
         return 2
-    return 0 if is_serving(arguments[0]) else 1
+    try:
+        return 0 if is_serving(arguments[0], connection=read_connection(os.environ)) else 1
+    except OuroscopeError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return 1
+
+
+def _channel(address: str, connection: Connection) -> grpc.Channel:
+    if not connection.encrypted:
+        return grpc.insecure_channel(address)
+    options = [("grpc.ssl_target_name_override", connection.server_name)] if connection.server_name else []
+    return grpc.secure_channel(address, channel_credentials(connection), options=options)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from ouroscope.addresses import bind_failure, check_free, check_reach, join_address, split_address
 from ouroscope.errors import OuroscopeError
+from ouroscope.rpc.guard import Guard
 from ouroscope.rpc.interceptors import counting, traced
+from ouroscope.rpc.tls import server_credentials
+from ouroscope.security.settings import Security
 from ouroscope.telemetry import tracing
 from ouroscope.telemetry.service_metrics import ServiceMetrics
 
@@ -78,6 +81,7 @@ async def serve(
     *,
     metrics: ServiceMetrics | None = None,
     allow_public: bool = False,
+    security: Security = Security(),  # noqa: B008  # frozen
     on_drain: Sequence[Closer] = (),
     max_connection_age: float = 600.0,
     option: str = "--address",
@@ -88,32 +92,46 @@ async def serve(
         add_services: adds the servicers to the server and returns the full names of their services.
         address: `host:port`; port 0 takes a free one.
         metrics: where calls are counted; None counts nothing.
-        allow_public: whether an address that other machines reach may be used. There is no authentication.
+        allow_public: whether an address that other machines reach may be used although strangers are not kept out.
+        security: TLS, tokens, limits; by default none of them.
         on_drain: called when the server stops, for example to close a table of tasks.
         max_connection_age: seconds after which clients are told to connect anew, so that they find new replicas.
         option: what sets the address, for the text of errors.
 
     Raises:
         InvalidRequest: `address` is not an address.
-        PreconditionFailed: it is in use, forbidden, not of this machine, or public without `allow_public`.
+        PreconditionFailed: it is in use, forbidden, not of this machine, or public without protection and
+            `allow_public`.
     """
     host, port = split_address(address)
-    check_reach(address, allow_public=allow_public, option=option)
+    check_reach(address, allow_public=allow_public or security.protects, option=option)
     check_free(host, port, option)
     # Traces outside, so that a count knows the trace that it is an example of.
-    interceptors = [*([traced()] if tracing.is_on() else []), *([counting(metrics)] if metrics else [])]
+    # The guard inside both: what it refuses is counted and traced.
+    interceptors = [
+        *([traced()] if tracing.is_on() else []),
+        *([counting(metrics)] if metrics else []),
+        *([Guard(security.access, security.limits)] if security.access or security.limits else []),
+    ]
     server = grpc.aio.server(interceptors=interceptors, options=_options(max_connection_age))
     names = tuple(add_services(server))
     health_servicer = _add_health_and_reflection(server, names)
     try:
-        bound = server.add_insecure_port(join_address(host, port))
+        bound = _open_port(server, join_address(host, port), security)
     except RuntimeError as error:
         raise bind_failure(host, port, option) from error
     await server.start()
     for name in names:
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
     running = RunningServer(server, health_servicer, host, bound, on_drain)
-    log.info("rpc.serving", address=running.address, services=list(names))
+    log.info(
+        "rpc.serving",
+        address=running.address,
+        services=list(names),
+        tls=security.tls is not None,
+        mutual=security.mutual,
+        tokens=security.access is not None,
+    )
     return running
 
 
@@ -165,6 +183,12 @@ def run_until_signalled(
         log.error("process.not_started", error=error.message, reason=error.reason)
         return 1
     return 0
+
+
+def _open_port(server: grpc.aio.Server, address: str, security: Security) -> int:
+    if security.tls is None:
+        return server.add_insecure_port(address)
+    return server.add_secure_port(address, server_credentials(security.tls, mutual=security.mutual))
 
 
 def _options(max_connection_age: float) -> list[tuple[str, int]]:

@@ -15,12 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-import fsspec
-
 from ouroscope.canonical import canonical_json
 from ouroscope.errors import (
     AlreadyExists,
-    CapabilityMissing,
     CorruptArtifact,
     InvalidRequest,
     NotFound,
@@ -29,8 +26,8 @@ from ouroscope.errors import (
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.store.answers import decode_answer, encode_answer, references_in
 from ouroscope.store.drafts import Draft
-from ouroscope.store.files import Files, open_binary, storage_errors
-from ouroscope.store.local import LocalFiles
+from ouroscope.store.files import open_binary, storage_errors
+from ouroscope.store.keys import name_key, place_of, prefix_of, result_key
 from ouroscope.store.manifest import (
     MANIFEST,
     FileEntry,
@@ -43,7 +40,7 @@ from ouroscope.store.manifest import (
     encode_manifest,
     files_digest,
 )
-from ouroscope.store.objects import ObjectFiles
+from ouroscope.store.opening import open_files
 
 R = TypeVar("R")
 
@@ -68,7 +65,7 @@ class ArtifactStore:
             CapabilityMissing: its driver is not installed.
         """
         self.url = str(url)
-        self._files = _open_files(self.url)
+        self._files = open_files(self.url)
 
     def manifest(self, ref: ArtifactRef) -> Manifest:
         """Return what an artifact says of itself.
@@ -78,13 +75,13 @@ class ArtifactStore:
             CorruptArtifact: its manifest is damaged.
         """
         try:
-            return decode_manifest(ref, self._files.read(f"{_prefix(ref)}/{MANIFEST}"))
+            return decode_manifest(ref, self._files.read(f"{prefix_of(ref)}/{MANIFEST}"))
         except FileNotFoundError as error:
             raise NotFound(f"{ref} is not in the artifact store", artifact=str(ref)) from error
 
     def exists(self, ref: ArtifactRef) -> bool:
         """Return whether the artifact was published here."""
-        return self._files.exists(f"{_prefix(ref)}/{MANIFEST}")
+        return self._files.exists(f"{prefix_of(ref)}/{MANIFEST}")
 
     def read(self, ref: ArtifactRef, name: str) -> bytes:
         """Return a whole file, checked against the manifest.
@@ -96,7 +93,7 @@ class ArtifactStore:
         manifest = self.manifest(ref)
         entry = manifest.entry(name)
         try:
-            data = self._files.read(f"{_place(manifest)}/{name}")
+            data = self._files.read(f"{place_of(manifest)}/{name}")
         except FileNotFoundError:
             data = None
         if data is None or FileEntry(hashlib.sha256(data).hexdigest(), len(data)) != entry:
@@ -111,7 +108,7 @@ class ArtifactStore:
             CorruptArtifact: the file is not what was published, or is not in it.
         """
         manifest = self.manifest(ref)
-        path = self._files.fetch(f"{_place(manifest)}/{name}", manifest.entry(name))
+        path = self._files.fetch(f"{place_of(manifest)}/{name}", manifest.entry(name))
         with storage_errors():
             return open_binary(path)
 
@@ -125,7 +122,7 @@ class ArtifactStore:
             CorruptArtifact: a file is not what was published, or one is there that was not.
         """
         manifest = self.manifest(ref)
-        return self._files.directory(_place(manifest), manifest.files)
+        return self._files.directory(place_of(manifest), manifest.files)
 
     def publish(
         self, kind: ArtifactKind, digest: str | None, files: Mapping[str, Source], summary: Summary | None = None
@@ -152,15 +149,15 @@ class ArtifactStore:
 
         if not self.exists(ref):
             try:
-                self._files.publish(_prefix(ref), files, manifest_of)
+                self._files.publish(prefix_of(ref), files, manifest_of)
             except FileNotFoundError as error:
                 raise Unavailable("a file vanished while it was being published; repeat the request") from error
         return ref
 
     def delete(self, ref: ArtifactRef) -> None:
         """Remove an artifact, the manifest first; fine if there is none."""
-        self._files.remove(f"{_prefix(ref)}/{MANIFEST}")
-        self._files.remove(_prefix(ref))
+        self._files.remove(f"{prefix_of(ref)}/{MANIFEST}")
+        self._files.remove(prefix_of(ref))
 
     def list(self, kind: ArtifactKind) -> Iterator[ArtifactRef]:
         """Yield all artifacts of a kind, sorted by digest."""
@@ -183,7 +180,7 @@ class ArtifactStore:
         Raises:
             StorageFull: no room is left.
         """
-        self._files.write(_result_key(request_digest), encode_answer(record))
+        self._files.write(result_key(request_digest), encode_answer(record))
 
     def get_result(self, request_digest: str, kind: type[R]) -> R | None:
         """Return the remembered answer to a request, or None.
@@ -192,7 +189,7 @@ class ArtifactStore:
         gone. Then the work has to be done again.
         """
         try:
-            record = decode_answer(kind, self._files.read(_result_key(request_digest)))
+            record = decode_answer(kind, self._files.read(result_key(request_digest)))
         except FileNotFoundError:
             return None
         return record if all(map(self._is_sound, references_in(record))) else None
@@ -211,7 +208,7 @@ class ArtifactStore:
             NotFound: there is no such artifact.
             AlreadyExists: the name is that of another artifact.
         """
-        key = _name_key(space, name)
+        key = name_key(space, name)
         self.manifest(ref)
         data = canonical_json({"ref": ref, "summary": dict(summary or {})}).encode("ascii")
         if not self._files.create(key, data):
@@ -228,7 +225,7 @@ class ArtifactStore:
             NotFound: nothing has that name.
         """
         try:
-            plain = json.loads(self._files.read(_name_key(space, name)))
+            plain = json.loads(self._files.read(name_key(space, name)))
             return Named(name=name, ref=ArtifactRef.parse(plain["ref"]), summary=plain["summary"])
         except FileNotFoundError as error:
             raise NotFound(f"nothing is called {name!r} in {space}") from error
@@ -248,30 +245,10 @@ class ArtifactStore:
         Raises:
             NotFound: nothing has that name.
         """
-        key = _name_key(space, name)
+        key = name_key(space, name)
         if not self._files.exists(key):
             raise NotFound(f"nothing is called {name!r} in {space}")
         self._files.remove(key)
-
-
-def _open_files(url: str) -> Files:
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return LocalFiles(Path(url).expanduser())
-    if scheme in ("file", "local"):
-        return LocalFiles(Path(rest))
-    try:
-        # Listings must not be remembered: another process may have published since.
-        system, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
-    except ImportError as error:
-        raise CapabilityMissing(
-            f"stores of the kind {scheme}:// need a package that is not installed ({error})"
-        ) from error
-    except ValueError as error:
-        raise InvalidRequest(
-            f"{scheme}:// is not a kind of store; use a directory, file://, memory:// or s3://"
-        ) from error
-    return ObjectFiles(system, root)
 
 
 def _check_files(files: Mapping[str, Source]) -> None:
@@ -280,20 +257,3 @@ def _check_files(files: Mapping[str, Source]) -> None:
     for name in files:
         if check_name(name) == MANIFEST:
             raise InvalidRequest(f"no file of an artifact may be called {MANIFEST}")
-
-
-def _prefix(ref: ArtifactRef) -> str:
-    return f"{ref.kind.value.lower()}/{ref.digest[:2]}/{ref.digest}"
-
-
-def _place(manifest: Manifest) -> str:
-    return f"{_prefix(manifest.ref)}/{manifest.place}".rstrip("/")
-
-
-def _result_key(request_digest: str) -> str:
-    ref = ArtifactRef(ArtifactKind.REPORT, request_digest)  # the same rule for what a digest is
-    return f"results/{ref.digest[:2]}/{ref.digest}.json"
-
-
-def _name_key(space: str, name: str) -> str:
-    return f"names/{check_label(space, 'space of names')}/{check_label(name, 'name')}.json"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -54,6 +55,12 @@ class Files(Protocol):
 
     def directory(self, prefix: str, entries: Mapping[str, FileEntry]) -> Path:
         """Return a local directory with exactly these files below `prefix`, checked as by `fetch`."""
+
+    def entry(self, key: str) -> FileEntry | None:
+        """Return digest and size of what lies there now, read from end to end; None if it is absent."""
+
+    def written(self, key: str) -> datetime | None:
+        """Return when the file was written; None if it is absent."""
 
     def private(self, prefix: str) -> Path | None:
         """Return `prefix` as a local directory that only its owner can enter, or None if the tree is not local."""

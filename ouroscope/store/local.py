@@ -14,6 +14,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 
@@ -137,6 +138,18 @@ class LocalFiles:
             raise CorruptArtifact(f"the file {path.name!r} of an artifact is damaged or gone; delete the artifact")
         with self._lock:
             self._verified[path, entry.sha256] = identity
+
+    def entry(self, key: str) -> FileEntry | None:
+        """See Files."""
+        with storage_errors(), suppress(FileNotFoundError):
+            return _hashed(self._root / key)
+        return None
+
+    def written(self, key: str) -> datetime | None:
+        """See Files."""
+        with storage_errors(), suppress(FileNotFoundError):
+            return datetime.fromtimestamp((self._root / key).stat().st_mtime, UTC)
+        return None
 
     def private(self, prefix: str) -> Path | None:
         """See Files."""

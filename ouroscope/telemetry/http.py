@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import socket
+import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from socketserver import TCPServer, ThreadingMixIn
@@ -14,7 +16,11 @@ import structlog
 from prometheus_client import CollectorRegistry, disable_created_metrics
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 
-from ouroscope.addresses import bind_failure, join_address
+from ouroscope.addresses import bind_failure, check_reach, join_address
+from ouroscope.errors import NotPermitted, OuroscopeError
+from ouroscope.security.callers import Access
+from ouroscope.security.https import CHALLENGE, check_reader, https_context
+from ouroscope.security.settings import Security
 from ouroscope.telemetry.written import Source
 
 log = structlog.get_logger(__name__)
@@ -25,13 +31,13 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 class MetricsEndpoint:
     """An endpoint that answers until it is closed."""
 
-    def __init__(self, server: WSGIServer, host: str) -> None:
+    def __init__(self, server: WSGIServer, host: str, scheme: str) -> None:
         self._server = server
         self._thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
         self._thread.start()
         self.port: int = server.server_address[1]
         """Port in use, also where 0 was asked for."""
-        self.url = f"http://{join_address(host, self.port)}/metrics"
+        self.url = f"{scheme}://{join_address(host, self.port)}/metrics"
 
     def close(self) -> None:
         """Stop answering; closing twice is harmless."""
@@ -47,6 +53,8 @@ def start_metrics_endpoint(
     host: str = "127.0.0.1",
     option: str = "--metrics-port",
     sources: Sequence[Source] = (),
+    security: Security = Security(),  # noqa: B008  # frozen
+    allow_public: bool = False,
 ) -> MetricsEndpoint:
     """Show `registry` and what `sources` write at `http://host:port/metrics`.
 
@@ -55,26 +63,44 @@ def start_metrics_endpoint(
     Args:
         registry: collected anew at every scrape, in a thread.
         port: 0 takes a free one.
-        host: address to listen on; only this machine by default, since nobody is asked who they are.
+        host: address to listen on; only this machine by default.
         option: what sets the port, for the text of errors.
         sources: what has its text at hand, beside the registry.
+        security: TLS, and tokens that a scraper must show.
+        allow_public: whether an address that other machines reach may be used although strangers are not kept out.
 
     Raises:
-        PreconditionFailed: the port is in use or forbidden, or the host is not of this machine.
+        PreconditionFailed: the port is in use or forbidden, or the host is not of this machine, or public without
+            protection and `allow_public`.
     """
+    check_reach(join_address(host, port), allow_public=allow_public or security.protects, option=option)
     # The age of every counter as a series of its own doubles their number and helps nobody in the text format.
     disable_created_metrics()  # type: ignore[no-untyped-call]  # an oversight of the library
-    kind = type("_Server", (_Server,), {"address_family": socket.AF_INET6 if ":" in host else socket.AF_INET})
+    context = https_context(security.tls, mutual=security.mutual) if security.tls else None
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    kind = type("_Server", (_Server,), {"address_family": family, "context": context})
     try:
         server: WSGIServer = kind((host, port), _Handler)
     except OSError as error:
         raise bind_failure(host, port, option, error) from error
-    server.set_app(_only_metrics(_scrape(registry, sources)))
-    return MetricsEndpoint(server, host)
+    server.set_app(_only_metrics(_scrape(registry, sources), security.access))
+    return MetricsEndpoint(server, host, "https" if context else "http")
 
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    context: ssl.SSLContext | None = None
+
+    def get_request(self) -> tuple[Any, Any]:
+        connection, address = super().get_request()
+        if self.context is not None:
+            # The handshake is left to the thread of the call: a silent client must not hold up the others.
+            connection = self.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Scanners and scrapers without a certificate are no fault of ours; the original writes a traceback."""
+        log.info("metrics.connection_failed", kind=type(sys.exception()).__name__)
 
     def server_bind(self) -> None:
         # The original asks DNS for the name of the host, which can take many seconds without a network.
@@ -108,12 +134,18 @@ def _scrape(registry: CollectorRegistry, sources: Sequence[Source]) -> Callable[
     return show
 
 
-def _only_metrics(show: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+def _only_metrics(show: Callable[..., Iterable[bytes]], access: Access | None) -> Callable[..., Iterable[bytes]]:
     def answer(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("PATH_INFO") != "/metrics":
             return _plain(start_response, "404 Not Found", "there is only /metrics here\n")
         try:
+            if access is not None:
+                check_reader(access, environ.get("HTTP_AUTHORIZATION"))
             return show(environ, start_response)
+        except NotPermitted as error:
+            return _plain(start_response, "403 Forbidden", f"{error.message}\n")
+        except OuroscopeError as error:
+            return _plain(start_response, "401 Unauthorized", f"{error.message}\n", ("WWW-Authenticate", CHALLENGE))
         except Exception as error:
             log.error("metrics.scrape_failed", exc_info=error)
             return _plain(start_response, "500 Internal Server Error", "the scrape failed; see the log\n")
@@ -121,6 +153,6 @@ def _only_metrics(show: Callable[..., Iterable[bytes]]) -> Callable[..., Iterabl
     return answer
 
 
-def _plain(start_response: StartResponse, status: str, text: str) -> list[bytes]:
-    start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+def _plain(start_response: StartResponse, status: str, text: str, *headers: tuple[str, str]) -> list[bytes]:
+    start_response(status, [("Content-Type", "text/plain; charset=utf-8"), *headers])
     return [text.encode()]

@@ -228,12 +228,15 @@ class Backend(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, as requests and run specifications give it."""
     kind: _builtins.str
     """`transformers`, `openai`, `vllm` or `tgi`."""
     problem: _builtins.str
     """Why it cannot be asked now, or why a capability is missing; empty if all is well."""
+    weights: _builtins.str
+    """How other weights reach a server: `adapters`, `reload`, or `fixed` where it serves one model only; else empty."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[Global___Capability.ValueType]:
         """What can be asked of it."""
@@ -245,10 +248,11 @@ class Backend(_message.Message):
         kind: _builtins.str = ...,
         capabilities: _abc.Iterable[Global___Capability.ValueType] | None = ...,
         problem: _builtins.str = ...,
+        weights: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "kind", b"kind", "name", b"name", "problem", b"problem"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "kind", b"kind", "name", b"name", "problem", b"problem", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -311,7 +311,7 @@ class RunSpec(_message.Message):
 
     @_builtins.property
     def sampling(self) -> _generator_pb2.SamplingSpec:
-        """How text is drawn; lengths and seed are set by the run."""
+        """How text is drawn; lengths and seed are set by the run. A min_new_tokens of 0 lets documents end early."""
 
     @_builtins.property
     def recipe(self) -> _trainer_pb2.Recipe:

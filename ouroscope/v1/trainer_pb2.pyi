@@ -32,7 +32,7 @@ class _MethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Method.ValueTy
     METHOD_FULL: _Method.ValueType  # 1
     """All weights."""
     METHOD_LORA: _Method.ValueType  # 2
-    """Low-rank adapters, merged into the published weights."""
+    """Low-rank adapters, merged into the published weights or kept beside them."""
 
 class Method(_Method, metaclass=_MethodEnumTypeWrapper):
     """Which weights move."""
@@ -42,7 +42,7 @@ METHOD_UNSPECIFIED: Method.ValueType  # 0
 METHOD_FULL: Method.ValueType  # 1
 """All weights."""
 METHOD_LORA: Method.ValueType  # 2
-"""Low-rank adapters, merged into the published weights."""
+"""Low-rank adapters, merged into the published weights or kept beside them."""
 Global___Method: _TypeAlias = Method  # noqa: Y015
 
 class _Schedule:
@@ -88,7 +88,7 @@ class _OptimizerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Optimizer.V
     OPTIMIZER_ADAFACTOR: _Optimizer.ValueType  # 3
     """Factored second moments: hardly any memory beside the weights."""
     OPTIMIZER_SGD: _Optimizer.ValueType  # 4
-    """Stochastic gradient descent with momentum 0.9."""
+    """Stochastic gradient descent with momentum 0.9, through which weight decay goes too."""
 
 class Optimizer(_Optimizer, metaclass=_OptimizerEnumTypeWrapper):
     """What moves the weights."""
@@ -102,7 +102,7 @@ OPTIMIZER_ADAMW_8BIT: Optimizer.ValueType  # 2
 OPTIMIZER_ADAFACTOR: Optimizer.ValueType  # 3
 """Factored second moments: hardly any memory beside the weights."""
 OPTIMIZER_SGD: Optimizer.ValueType  # 4
-"""Stochastic gradient descent with momentum 0.9."""
+"""Stochastic gradient descent with momentum 0.9, through which weight decay goes too."""
 Global___Optimizer: _TypeAlias = Optimizer  # noqa: Y015
 
 class _LossScope:
@@ -244,7 +244,7 @@ class Recipe(_message.Message):
     steps: _builtins.int
     """Optimiser steps, at least 1; default 200."""
     batch_size: _builtins.int
-    """Blocks per micro-step, at least 1; default 16."""
+    """Blocks per micro-step of all processes together, at least 1, a multiple of `processes`; default 16."""
     gradient_accumulation: _builtins.int
     """Micro-steps per optimiser step, at least 1; default 1."""
     block_tokens: _builtins.int
@@ -274,9 +274,11 @@ class Recipe(_message.Message):
     absent counts all.
     """
     heldout_steps: _builtins.int
-    """Steps between evaluations on held-out text, at least 1; 0 never."""
+    """Steps between evaluations on held-out text, at least 1; the last step is followed by one too. 0 never."""
     patience: _builtins.int
-    """Evaluations in a row without improvement after which training stops, at least 1; 0 never."""
+    """Evaluations in a row without improvement after which training stops, at least 1; the weights of the best evaluation
+    are published, whether it stopped or not. 0 never stops and publishes the last weights.
+    """
     processes: _builtins.int
     """Processes that train together, at least 1; default 1."""
     @_builtins.property

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from ouroscope.canonical import to_plain
 from ouroscope.records.runs import Run, RunState
+from ouroscope_app.declared import BACKENDS, check_declared, declared_in
 from ouroscope_app.home import Home
 from ouroscope_app.output import FAULT, INTERRUPTED, answers, command, notes, print_json
 from ouroscope_app.specs import load_spec
@@ -26,6 +27,7 @@ def run(
         metavar="KEY=VALUE",
         help="Change one value: `--set generations=3 --set arms.replace.real_share=0.5`.",
     ),
+    backends: str = BACKENDS,
     dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be done, compute nothing."),
     run_id: str = typer.Option("", "--name", help="Name of the run; empty makes one from the specification."),
     metrics_port: int = typer.Option(0, min=0, max=65535, help="Port of /metrics on 127.0.0.1; 0 takes a free one."),
@@ -35,20 +37,24 @@ def run(
 
     Without arguments it runs `experiments/quickstart.yaml` with the embedded model on the embedded text: a few
     minutes, no network, no GPU. Ctrl-C stops it; `ouroscope runs resume NAME` goes on where it was.
+
+    A run whose specification says `backend: NAME` writes and scores with a server (vLLM, text-generation-inference, or
+    any that is compatible with OpenAI's): declare it in a YAML file and give that as `--backends`.
     """
     # Here and below: torch, spaCy and the database are imported when they are needed, so that --help answers at once.
     from services.coordinator.plan import validate
 
-    specification = validate(load_spec(spec, overrides))
+    specification, declared = validate(load_spec(spec, overrides)), declared_in(backends)
     if dry_run:
         from ouroscope_app.plan import show_plan
 
         show_plan(specification, json_)
         return
     home = Home.find(os.environ).prepare()
+    check_declared(home, specification, declared)
     from ouroscope_app.drive import start_run
 
-    conclude(home, asyncio.run(start_run(home, specification, run_id, metrics_port)), json_)
+    conclude(home, asyncio.run(start_run(home, specification, run_id, metrics_port, declared)), json_)
 
 
 def conclude(home: Home, run: Run, json_: bool) -> None:

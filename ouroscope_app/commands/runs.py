@@ -13,6 +13,7 @@ from ouroscope.canonical import to_plain
 from ouroscope.errors import PreconditionFailed
 from ouroscope.records.analysis import Verdict
 from ouroscope_app.commands.run import conclude
+from ouroscope_app.declared import BACKENDS, check_declared, declared_in
 from ouroscope_app.home import Home
 from ouroscope_app.live import find_live
 from ouroscope_app.output import answers, command, notes, print_json
@@ -89,6 +90,7 @@ def watch(name: str = NAME) -> None:
 @command
 def resume(
     name: str = NAME,
+    backends: str = BACKENDS,
     metrics_port: int = typer.Option(0, min=0, max=65535, help="Port of /metrics on 127.0.0.1; 0 takes a free one."),
     json_: bool = JSON,
 ) -> None:
@@ -97,7 +99,10 @@ def resume(
     from ouroscope_app.history import find_run
 
     home = Home.find(os.environ)
-    conclude(home, asyncio.run(resume_run(home, find_run(home, name), metrics_port)), json_)
+    declared = declared_in(backends)
+    run = find_run(home, name)
+    check_declared(home, run.spec, declared)
+    conclude(home, asyncio.run(resume_run(home, run, metrics_port, declared)), json_)
 
 
 @app.command("cancel")

@@ -6,13 +6,17 @@ import asyncio
 import importlib
 import os
 import signal
+from collections.abc import Sequence
 from enum import StrEnum
 
 import typer
 
+from ouroscope.errors import InvalidRequest
+from ouroscope_app.declared import BACKENDS, declared_in
 from ouroscope_app.home import Home
 from ouroscope_app.live import announced
 from ouroscope_app.output import command, notes
+from services.generator.declared import DeclaredBackend
 
 
 class Service(StrEnum):
@@ -33,6 +37,7 @@ WEB_PORTS = {"page": 9463, "metrics": 9464}
 @command
 def serve(
     service: Service = typer.Argument(help="Which service, or `all` four in one process."),
+    backends: str = BACKENDS,
 ) -> None:
     """Serve one service, or all four in one process, until Ctrl-C or SIGTERM; then drain and stop.
 
@@ -42,10 +47,18 @@ def serve(
 
     **`all`** listens on 127.0.0.1: generator 50051, trainer 50052, analyzer 50053, coordinator 50054, page 9463,
     metrics 9464.
+
+    `--backends` is for `all` and `generator` (there it is the same as `OURO_GENERATOR_BACKENDS`): servers that runs
+    and requests may then name.
     """
+    declared = declared_in(backends)
     if service is Service.ALL:
-        asyncio.run(_serve_all(Home.find(os.environ).prepare()))
+        asyncio.run(_serve_all(Home.find(os.environ).prepare(), declared))
         return
+    if backends and service is not Service.GENERATOR:
+        raise InvalidRequest(f"--backends is for all and generator; the {service.value} runs no models")
+    if backends:
+        os.environ["OURO_GENERATOR_BACKENDS"] = backends
     _default_to_home(service)
     module = importlib.import_module(f"services.{service.value}.__main__")
     raise typer.Exit(module.main())
@@ -60,14 +73,14 @@ def _default_to_home(service: Service) -> None:
         os.environ.setdefault(f"{prefix}_HOME", str(home))
 
 
-async def _serve_all(home: Home) -> None:
+async def _serve_all(home: Home, backends: Sequence[DeclaredBackend]) -> None:
     from ouroscope_app.embedded import embedded_services
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with embedded_services(home, {**PORTS, **WEB_PORTS}, recover=True) as addresses:
+    async with embedded_services(home, {**PORTS, **WEB_PORTS}, backends=backends, recover=True) as addresses:
         with announced(home, addresses.coordinator, addresses.metrics, addresses.page):
             notes.print(f"coordinator [bold]{addresses.coordinator}[/], metrics {addresses.metrics}, data {home.path}")
             notes.print(f"page [bold]{addresses.page}[/] (open it in a browser)")

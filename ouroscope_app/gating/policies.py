@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from ouroscope.canonical import from_plain
 from ouroscope.errors import InvalidRequest, NotFound
+from ouroscope.mappings import read_mapping
 from ouroscope.records.analysis import Policy, Verdict
 from ouroscope.records.monitors import GatePolicy
-from ouroscope_app.mappings import read_mapping
 
 Record = TypeVar("Record", Policy, GatePolicy)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ouroscope.process import run_worker
 from ouroscope.rpc.server import RunningServer
+from ouroscope.security.settings import Security
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.telemetry.service_metrics import ServiceMetrics
 from services.analyzer.parsing.sources import SHIPPED
@@ -22,7 +23,7 @@ def main() -> int:
     return run_worker(AnalyzerSettings, PREFIX, _start)
 
 
-async def _start(settings: AnalyzerSettings, metrics: ServiceMetrics) -> RunningServer:
+async def _start(settings: AnalyzerSettings, metrics: ServiceMetrics, security: Security) -> RunningServer:
     return await start(
         ArtifactStore(settings.store),
         settings.address,
@@ -32,7 +33,8 @@ async def _start(settings: AnalyzerSettings, metrics: ServiceMetrics) -> Running
         workers=settings.workers,
         queue_limit=settings.queue_limit,
         metrics=metrics,
-        allow_public=settings.allow_public,
+        allow_public=settings.allow_plaintext,
+        security=security,
     )
 
 

@@ -11,6 +11,7 @@ import grpc.aio
 from ouroscope.operations.servicer import Operations, OperationsServicer, TableSource, add_operations
 from ouroscope.operations.tasks import TaskTable
 from ouroscope.rpc.server import RunningServer, serve
+from ouroscope.security.settings import Security
 from ouroscope.store import ArtifactStore
 from ouroscope.telemetry.service_metrics import ServiceMetrics
 from ouroscope.v1 import analyzer_pb2, analyzer_pb2_grpc
@@ -35,6 +36,7 @@ async def start(
     queue_limit: int = 100,
     metrics: ServiceMetrics | None = None,
     allow_public: bool = False,
+    security: Security = Security(),  # noqa: B008  # frozen
 ) -> RunningServer:
     """Start an analyzer and return it when it answers.
 
@@ -47,7 +49,8 @@ async def start(
         workers: Corpora measured at the same time, and beside them as many streams.
         queue_limit: Operations that may wait.
         metrics: Where calls and documents are counted.
-        allow_public: Whether other machines may reach it.
+        allow_public: Whether other machines may reach it although strangers are not kept out.
+        security: TLS, tokens and limits.
 
     Raises:
         PreconditionFailed: the address cannot be used.
@@ -73,7 +76,9 @@ async def start(
 
     closers: list[Callable[[], Awaitable[None]]] = [table.close, streams.close, partial(asyncio.to_thread, tools.close)]
     try:
-        return await serve(add_services, address, metrics=metrics, allow_public=allow_public, on_drain=closers)
+        return await serve(
+            add_services, address, metrics=metrics, allow_public=allow_public, security=security, on_drain=closers
+        )
     except BaseException:
         await asyncio.gather(*(close() for close in closers))
         raise

@@ -18,7 +18,12 @@ class AnalyzerSettings:
 
     store: str = variable(str, "artifact store: a directory, file://, s3:// or memory://", "ouroscope-data/store")
     address: str = variable(str, "host:port to listen on", "127.0.0.1:50053")
-    allow_public: bool = variable(boolean, "listen where other machines reach it; nobody is asked who they are", False)
+    allow_plaintext: bool = variable(
+        boolean,
+        "listen where strangers reach it: without TLS, or without asking who they are",
+        False,
+        formerly="ALLOW_PUBLIC",
+    )
     metrics_port: int = variable(whole_number, "port of /metrics; 0 takes a free one", 9467)
     metrics_host: str = variable(str, "address of /metrics", "127.0.0.1")
     human_spread: str = variable(str, "calibration table to use instead of the one that comes with the project", "")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from ouroscope.process import run_process
+from ouroscope.security.connection import read_connection
+from ouroscope.security.settings import Security
 from ouroscope.store import ArtifactStore
 from services.coordinator.service import RunningCoordinator, start
 from services.coordinator.settings import PREFIX, CoordinatorSettings
@@ -16,7 +19,7 @@ def main() -> int:
     return run_process(CoordinatorSettings, PREFIX, _start)
 
 
-async def _start(settings: CoordinatorSettings) -> RunningCoordinator:
+async def _start(settings: CoordinatorSettings, security: Security) -> RunningCoordinator:
     home = Path(settings.home).expanduser().absolute()
     return await start(
         home,
@@ -33,7 +36,9 @@ async def _start(settings: CoordinatorSettings) -> RunningCoordinator:
         patience=settings.patience,
         metrics_grace=settings.metrics_grace,
         metrics_limit=settings.metrics_limit,
-        allow_public=settings.allow_public,
+        allow_public=settings.allow_plaintext,
+        security=security,
+        connection=read_connection(os.environ),
     )
 
 

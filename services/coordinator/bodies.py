@@ -21,6 +21,7 @@ from ouroscope.records.runs import RunSpec, RunState
 from ouroscope.store import ArtifactStore
 from services.coordinator import plan
 from services.coordinator.board import Board
+from services.coordinator.connection import is_outage
 from services.coordinator.database import History
 from services.coordinator.durable import durable_step
 from services.coordinator.loop import run_arm
@@ -42,13 +43,22 @@ class Bodies:
     """The bodies of the workflows, and the tasks that they run as."""
 
     def __init__(
-        self, store: ArtifactStore, workers: Workers, history: History, board: Board, patiently: Patiently
+        self,
+        store: ArtifactStore,
+        workers: Workers,
+        history: History,
+        board: Board,
+        patiently: Patiently,
+        on_outage: Callable[[], None] | None = None,
     ) -> None:
+        """Prepare; `on_outage` is called when the database fails under a run, and the run is then taken up again."""
         self._store = store
         self._workers = workers
         self._history = history
         self._board = board
         self._patiently = patiently
+        self._on_outage = on_outage
+        self._interrupted: set[str] = set()
         self._tasks: dict[asyncio.Task[Any], str] = {}
         self.run: Callable[..., Any]
         """Workflow of a run, once registered: takes its id and its specification in plain form."""
@@ -56,6 +66,7 @@ class Bodies:
 
     def register(self) -> None:
         """Tell DBOS its two workflows. They are closures: DBOS marks functions, and methods cannot be marked."""
+        self._interrupted.clear()
 
         async def run(run_id: str, spec: Plain) -> None:
             with self._body(run_id):
@@ -111,6 +122,8 @@ class Bodies:
                 log.info("run.succeeded", run=run_id)
         except Exception as error:
             _log(error, run=run_id)
+            if self._is_interrupted(run_id, error):
+                raise
             # If the run itself was cancelled, DBOS refuses this call, and no failure is noted.
             await DBOS.cancel_workflows_async([lane.workflow_id for lane in plan.lanes_of(run_id, spec)])
             await self.fail(run_id, _told(error))
@@ -151,8 +164,18 @@ class Bodies:
         except Exception as error:
             # Noted here, where it is known best; what reaches the run is only that a lane has failed.
             _log(error, run=lane.run, arm=lane.arm, seed=lane.seed)
+            if self._is_interrupted(lane.run, error):
+                raise
             await self._history.note_error(lane.run, f"arm {lane.arm}, seed {lane.seed}, {_told(error)}")
             raise
+
+    def _is_interrupted(self, run_id: str, error: Exception) -> bool:
+        """Return whether a run stops because the database failed: nothing is wrong with it, and it will go on."""
+        if self._on_outage is not None and is_outage(error):
+            self._interrupted.add(run_id)
+            self._on_outage()
+        # What a lane raised reaches its run as an error of DBOS, which tells nothing.
+        return run_id in self._interrupted
 
     @contextmanager
     def _body(self, workflow_id: str) -> Iterator[None]:
@@ -175,7 +198,9 @@ def _told(error: Exception) -> str:
 
 def _log(error: Exception, **fields: str | int) -> None:
     """Log a failure; with its traceback if it is none that callers are told of."""
-    if isinstance(error, OuroscopeError):
+    if is_outage(error):
+        log.warning("workflow.interrupted", error=type(error).__name__, **fields)
+    elif isinstance(error, OuroscopeError):
         log.error("workflow.failed", error=_told(error), **fields)
     elif not isinstance(error, dbos_error.DBOSException):
         log.error("workflow.unexpected_error", exc_info=error, **fields)

@@ -6,37 +6,54 @@ Knows no records: `database` keeps runs with it, `monitors.history` monitors.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from copy import copy
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from ouroscope.errors import PreconditionFailed, StorageFull, Unavailable
-from services.coordinator import tables
+from ouroscope.errors import StorageFull, Unavailable
+from services.coordinator.migrations import migrate
+from services.coordinator.patience import Patiently
+
+DATABASE = "database"
+"""What `dependency` in the metadata of an Unavailable says where it is ours that is away."""
+DISK_FULL = "53100"
+"""What PostgreSQL calls it."""
+Check = Callable[[AsyncConnection], Awaitable[None]]
+"""Raises where a transaction must not write, because its process holds the lock no longer."""
+
+
+async def may_always(_: AsyncConnection) -> None:
+    """Let every transaction write."""
 
 
 class Database:
     """Tables that one process writes and others may read. Writes are one at a time: a read-change-write is whole."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, may_write: Check = may_always) -> None:
         self._engine = engine
+        self._may_write = may_write
         self._writing = asyncio.Lock()
+        self._patiently = Patiently(limit=0.0)
+
+    def patient(self, limit: float) -> Database:
+        """Return the same tables for work that rather waits, up to `limit` seconds, than fails with their server."""
+        twin = copy(self)
+        twin._patiently = Patiently(limit=limit)
+        return twin
 
     async def prepare(self) -> None:
-        """Make the tables, or check that they are of this version."""
+        """Bring the tables to the state that this program knows; makes them if they are not there.
+
+        Raises:
+            PreconditionFailed: a newer program made them.
+        """
         async with self._engine.begin() as connection:
-            await connection.run_sync(tables.metadata.create_all)
-            found = (await connection.execute(sa.select(tables.schema_version.c.version))).scalar()
-            if found is None:
-                await connection.execute(tables.schema_version.insert().values(version=tables.SCHEMA_VERSION))
-            elif found != tables.SCHEMA_VERSION:
-                raise PreconditionFailed(
-                    f"the runs of this home were written by another version of Ouroscope (tables {found}, this one "
-                    f"knows {tables.SCHEMA_VERSION}); use that version, or another home"
-                )
+            await connection.run_sync(migrate)
 
     async def close(self) -> None:
         """Let go of the database."""
@@ -45,10 +62,19 @@ class Database:
     @asynccontextmanager
     async def change(self) -> AsyncIterator[AsyncConnection]:
         """Give a connection whose changes are kept together at the end, or not at all."""
-        async with self._writing:
-            with _database_errors():
-                async with self._engine.begin() as connection:
-                    yield connection
+        with _database_errors():
+            async with AsyncExitStack() as ending:
+                yield await self._patiently(lambda: self._begin(ending), _silently)
+
+    async def _begin(self, ending: AsyncExitStack) -> AsyncConnection:
+        """Begin a transaction that ends with `ending`; whoever waits for the server holds up nobody."""
+        with _database_errors():
+            async with AsyncExitStack() as trying:
+                await trying.enter_async_context(self._writing)
+                connection = await trying.enter_async_context(self._engine.begin())
+                await self._may_write(connection)
+                ending.push_async_exit(trying.pop_all())
+                return connection
 
     async def one(self, query: Any) -> Any:
         """Return the first row, or None."""
@@ -57,6 +83,9 @@ class Database:
 
     async def all(self, query: Any) -> list[Any]:
         """Return all rows."""
+        return await self._patiently(lambda: self._read(query), _silently)
+
+    async def _read(self, query: Any) -> list[Any]:
         with _database_errors():
             async with self._engine.connect() as connection:
                 return list((await connection.execute(query)).all())
@@ -69,12 +98,28 @@ class Database:
         return dialect.insert(table).values(row).on_conflict_do_update(index_elements=keys, set_=changed)
 
 
+def _silently(_: str) -> None:
+    """Patience logs by itself; there is nobody to show a stage to."""
+
+
+def is_outage(error: BaseException) -> bool:
+    """Return whether work failed because the database was away, seen by us or by DBOS: it can be taken up again."""
+    if isinstance(error, Unavailable):
+        return error.metadata.get("dependency") == DATABASE
+    return isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) and not _is_full(error)
+
+
+def _is_full(error: sa.exc.DBAPIError) -> bool:
+    return "full" in str(error.orig) or getattr(error.orig, "sqlstate", None) == DISK_FULL
+
+
 @contextmanager
 def _database_errors() -> Iterator[None]:
     """Tell what the database cannot do now in our own words. IntegrityError is for those who provoke it."""
     try:
         yield
-    except sa.exc.OperationalError as error:
-        if "full" in str(error.orig):
+    except (sa.exc.OperationalError, sa.exc.InternalError) as error:
+        if _is_full(error):
             raise StorageFull("the disk with the database of runs is full; make room, then resume the run") from error
-        raise Unavailable("the database of runs does not answer; it may be busy or unreachable") from error
+        told = "the database of runs does not answer; it may be busy or unreachable"
+        raise Unavailable(told, dependency=DATABASE) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from ouroscope.errors import AlreadyExists, NotFound, PreconditionFailed, Unavai
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.runs import Generation, Run, RunState, StageTime
 from services.coordinator import tables
-from services.coordinator.connection import Database
+from services.coordinator.connection import Check, Database, may_always
 from services.coordinator.plan import Lane
 from services.coordinator.rows import (
     Counted,
@@ -49,11 +50,16 @@ def open_readonly(home: Path, url: str | None = None) -> History:
     return History(tables.make_engine(tables.database_url(home, url), read_only=True))
 
 
-async def open_history(home: Path, url: str | None = None) -> History:
-    """Open the tables for reading and writing; makes them if they are not there. The caller holds the lock.
+async def open_history(home: Path, url: str | None = None, may_write: Check = may_always) -> History:
+    """Open the tables for reading and writing, made or brought up to date if need be. The caller holds the lock.
+
+    Args:
+        home: Folder of the tables, where there is no `url`.
+        url: PostgreSQL database instead.
+        may_write: Asked in every transaction that writes.
 
     Raises:
-        PreconditionFailed: they belong to another version, or the folder cannot be written.
+        PreconditionFailed: a newer program made them, or the folder cannot be written.
         Unavailable: the database server does not answer.
     """
     try:
@@ -61,7 +67,7 @@ async def open_history(home: Path, url: str | None = None) -> History:
     except OSError as error:
         told = f"cannot write to {home} ({error.strerror}); set OUROSCOPE_HOME to a folder that you can write"
         raise PreconditionFailed(told) from error
-    history = History(tables.make_engine(tables.database_url(home, url), read_only=False))
+    history = History(tables.make_engine(tables.database_url(home, url), read_only=False), may_write=may_write)
     try:
         await history.prepare()
     except BaseException as error:
@@ -76,14 +82,25 @@ async def open_history(home: Path, url: str | None = None) -> History:
 class History:
     """Runs and their generations. Writes are one at a time, so a read-change-write is never torn."""
 
-    def __init__(self, engine: AsyncEngine, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self.database = Database(engine)
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        may_write: Check = may_always,
+    ) -> None:
+        self.database = Database(engine, may_write)
         """Where the rows lie; monitors keep theirs in it too."""
         self._now = now
         self._changed = asyncio.Condition()
 
+    def patient(self, limit: float) -> History:
+        """Return the same runs for work that rather waits, up to `limit` seconds, than fails with the database."""
+        twin = copy(self)
+        twin.database = self.database.patient(limit)
+        return twin
+
     async def prepare(self) -> None:
-        """Make the tables, or check that they are of this version."""
+        """See Database.prepare."""
         await self.database.prepare()
 
     async def close(self) -> None:

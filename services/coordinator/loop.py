@@ -27,6 +27,9 @@ class Stages(Protocol):
     async def base_model(self) -> ArtifactRef:
         """Return M_0."""
 
+    async def heldout(self) -> ArtifactRef:
+        """Return text that nobody trains on."""
+
     async def cut_windows(self, generation: int, window: WindowSpec) -> ArtifactRef:
         """Return human windows of the prompt pool."""
 
@@ -68,7 +71,8 @@ async def run_arm(arm: ArmSpec, seed: int, spec: RunSpec, stages: Stages) -> lis
         generation = len(history)
         prompts, human = await cut(arm, seed, spec, generation, stages)
         sampling = plan.sampling(spec, arm, seed, generation)
-        corpus = await stages.write(Generate(model=model, prompts=prompts, sampling=sampling, generation=generation))
+        asked = Generate(model=model, prompts=prompts, sampling=sampling, generation=generation, backend=spec.backend)
+        corpus = await stages.write(asked)
         if spec.evaluation.samples:
             await stages.write_samples(model, generation, plan.sample_sampling(spec, arm, seed))
         history.append(await examine(arm, spec, generation, model, corpus, prompts, history, stages))
@@ -78,6 +82,7 @@ async def run_arm(arm: ArmSpec, seed: int, spec: RunSpec, stages: Stages) -> lis
                 model=plan.start_of(spec, base, model),
                 corpora=training_set(arm.protocol, pools),
                 recipe=plan.recipe(spec, seed, generation),
+                heldout=plan.heldout_of(spec, await stages.heldout()),
             )
             model = await stages.fine_tune(generation, request)
         await stages.finish(generation)

@@ -10,13 +10,13 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ouroscope.errors import InvalidRequest
+from ouroscope.errors import CapabilityMissing, InvalidRequest, NotFound, PreconditionFailed, Unavailable
 from ouroscope.records.analysis import Compare, PastEffects
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.checks import Problems
-from ouroscope.records.generation import SamplingSpec, WindowSpec
+from ouroscope.records.generation import BackendInfo, Capability, SamplingSpec, WindowSpec
 from ouroscope.records.runs import ArmSpec, PromptSelection, RunSpec, Start
-from ouroscope.records.training import Recipe
+from ouroscope.records.training import Method, Recipe
 from ouroscope.seeds import derive_seed
 from services.coordinator.protocols import Pools, problem_with, training_set
 
@@ -86,6 +86,66 @@ def validate(spec: RunSpec) -> RunSpec:
     return spec
 
 
+def check_backend(spec: RunSpec, found: Sequence[BackendInfo]) -> None:
+    """Check, before anything is computed, that the backend of a run can write, score and take the next generation.
+
+    Raises:
+        NotFound: the generator has none of that name.
+        PreconditionFailed: it cannot serve what this run will train.
+        CapabilityMissing: it cannot write or score.
+        Unavailable: it cannot be asked now.
+    """
+    chosen = next((backend for backend in found if backend.name == spec.backend), None)
+    if chosen is None:
+        names = ", ".join(backend.name for backend in found)
+        raise NotFound(f"the generator has no backend {spec.backend[:80]!r}; it has {names}", backend=spec.backend[:80])
+    _check_weights(spec, chosen)
+    _check_sampling(spec, chosen)
+    if chosen.problem and not chosen.capabilities:
+        raise Unavailable(f"backend {chosen.name!r} does not answer: {chosen.problem}", backend=chosen.name)
+    for need in (Capability.GENERATE, Capability.SCORE):
+        if need not in chosen.capabilities:
+            able = ", ".join(repr(other.name) for other in found if need in other.capabilities) or "none"
+            why = f": {chosen.problem}" if chosen.problem else ""
+            raise CapabilityMissing(
+                f"a run needs a backend that can {need.value.lower()} and {chosen.name!r} cannot{why}; those that can: "
+                f"{able}",
+                backend=chosen.name,
+                capability=need.value,
+            )
+
+
+def _check_weights(spec: RunSpec, backend: BackendInfo) -> None:
+    if backend.weights == "fixed":
+        raise PreconditionFailed(
+            f"backend {backend.name!r} serves one model only (weights: fixed), and a run makes a new one in each "
+            "generation; declare it with weights: adapters or reload"
+        )
+    keeps_adapters = spec.recipe.method is Method.LORA and spec.recipe.lora.keep_adapter
+    if backend.weights == "adapters" and not keeps_adapters:
+        raise PreconditionFailed(
+            f"backend {backend.name!r} takes adapters only (weights: adapters); set recipe.method: LORA and "
+            "recipe.lora.keep_adapter: true, or declare it with weights: reload"
+        )
+
+
+def _check_sampling(spec: RunSpec, backend: BackendInfo) -> None:
+    """Tell now what the server would refuse only when the first document is written."""
+    problems = Problems("run specification")
+    ends_early = backend.kind not in {"openai", "tgi"} or spec.sampling.min_new_tokens == 0
+    told = f"set 0: {backend.name} (kind: {backend.kind}) knows no least length, so documents may end early"
+    problems.check(ends_early, "sampling.min_new_tokens", told)
+    all_tokens = backend.kind != "openai" or spec.sampling.temperature == 0 or spec.sampling.top_k == 0
+    told = f"set 0: {backend.name} (kind: openai) cannot draw from the first tokens only"
+    problems.check(all_tokens, "sampling.top_k", told)
+    problems.raise_any()
+
+
+def heldout_of(spec: RunSpec, heldout: ArtifactRef) -> ArtifactRef | None:
+    """Return the text on which training is evaluated, or None if the recipe asks for no evaluation."""
+    return heldout if spec.recipe.heldout_steps else None
+
+
 def reason_to_stop(spec: RunSpec, history: Sequence[Turn]) -> str | None:
     """Return why an arm has ended, or None to go on.
 
@@ -150,7 +210,7 @@ def _slice(spec: RunSpec, arm: ArmSpec, seed: int, position: int) -> WindowSpec:
 
 
 def sampling(spec: RunSpec, arm: ArmSpec, seed: int, generation: int) -> SamplingSpec:
-    """Return how a generation writes: exactly as many new tokens as the real continuation has."""
+    """Return how a generation writes: as many new tokens as the real continuation has, exactly or at most."""
     return _sampling(spec, arm, derive_seed(spec.seed, "sampling", seed, generation))
 
 
@@ -161,7 +221,9 @@ def sample_sampling(spec: RunSpec, arm: ArmSpec, seed: int) -> SamplingSpec:
 
 def _sampling(spec: RunSpec, arm: ArmSpec, seed: int) -> SamplingSpec:
     new_tokens = spec.document_tokens - spec.prefix_tokens(arm)
-    return dataclasses.replace(spec.sampling, min_new_tokens=new_tokens, max_new_tokens=new_tokens, seed=seed)
+    # A server that knows no least length cannot be told more than that a document may end early.
+    least = new_tokens if spec.sampling.min_new_tokens else 0
+    return dataclasses.replace(spec.sampling, min_new_tokens=least, max_new_tokens=new_tokens, seed=seed)
 
 
 def recipe(spec: RunSpec, seed: int, generation: int) -> Recipe:

@@ -6,11 +6,13 @@ Used by its own process and by the embedded one.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import grpc.aio
-import sqlalchemy as sa
 import structlog
 
 from ouroscope.addresses import check_free, split_address
@@ -20,6 +22,8 @@ from ouroscope.errors import OuroscopeError
 from ouroscope.operations.servicer import OperationsServicer, add_operations
 from ouroscope.rpc.channel import open_channel
 from ouroscope.rpc.server import RunningServer, serve
+from ouroscope.security.connection import PLAIN, Connection
+from ouroscope.security.settings import Security
 from ouroscope.store import ArtifactStore
 from ouroscope.telemetry.http import MetricsEndpoint, start_metrics_endpoint
 from ouroscope.telemetry.service_metrics import ServiceMetrics
@@ -49,6 +53,11 @@ MONITOR_SERVICE_NAME = monitor_pb2.DESCRIPTOR.services_by_name["MonitorService"]
 EXECUTOR = "coordinator"
 ASK_AGAIN = 5.0
 """Seconds between two attempts to learn the catalogue of metrics."""
+
+
+def end_this_process() -> None:
+    """End as a supervisor would ask for it: calls are drained, and whoever starts it again finds out who is at work."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class RunningCoordinator:
@@ -91,9 +100,12 @@ async def start(
     metrics_limit: int = collector.LIMIT,
     metrics: ServiceMetrics | None = None,
     allow_public: bool = False,
+    security: Security = Security(),  # noqa: B008  # frozen
+    connection: Connection = PLAIN,
     workers: Workers | None = None,
+    on_lost: Callable[[], None] = end_this_process,
 ) -> RunningCoordinator:
-    """Start a coordinator and return it when it answers. At most one per home, and one per process.
+    """Start a coordinator and return it when it answers. At most one per home or database, and one per process.
 
     Args:
         home: Folder of the lock and, without `database`, of the databases (`state/`).
@@ -105,27 +117,30 @@ async def start(
         metrics_address: `host:port` of the Prometheus endpoint.
         page_address: `host:port` of the page to look at; empty serves none.
         database: URL of a PostgreSQL database, instead of files in the home.
-        executor: Name of this coordinator on a shared database; a restarted one must have the same.
+        executor: Name of this coordinator in the database; a restarted one must have the same.
         recover: Whether to go on with interrupted runs; otherwise they are marked as failed, and can be resumed.
         patience: Seconds that a stage waits for a worker that cannot be reached.
         metrics_grace: Seconds that the series of an ended run stay.
         metrics_limit: Runs that are exported at most, and monitors with every metric.
         metrics: Where calls are counted; by default counters of its own, shown at the same endpoint.
-        allow_public: Whether other machines may reach it.
+        allow_public: Whether other machines may reach it although strangers are not kept out.
+        security: TLS, tokens and limits, of the calls, the metrics and the page.
+        connection: How the workers are reached.
         workers: Instead of the three addresses, for tests.
+        on_lost: Called when another coordinator has taken the database while it was away; this one must not go on.
 
     Raises:
-        PreconditionFailed: the home is in use or cannot be written, or an address cannot be used.
+        PreconditionFailed: the home or database is in use or cannot be written, or an address cannot be used.
         Unavailable: the database cannot be opened.
     """
     # Before anything goes on: a coordinator that nobody can reach must not drive runs.
     check_free(*split_address(address), option="--address")
     async with AsyncExitStack() as resources:
-        lock = await take_lock(home, database, executor)
+        lock = await take_lock(home, database)
         resources.push_async_callback(lock.release)
-        history = await open_history(home, database)
+        history = await open_history(home, database, lock.check)
         resources.push_async_callback(history.close)
-        team = workers or await _connect(resources, generator, trainer, analyzer)
+        team = workers or await _connect(resources, connection, generator, trainer, analyzer)
         book = MetricBook()
         exporter = RunCollector(book, grace=metrics_grace, limit=metrics_limit)
         monitor_exporter = MonitorCollector(book, limit=metrics_limit)
@@ -133,39 +148,46 @@ async def start(
         for collects in (book, exporter):
             counted.registry.register(collects)
             resources.callback(counted.registry.unregister, collects)
-        endpoint = _show(resources, counted, monitor_exporter, metrics_address)
+        endpoint = _show(resources, counted, monitor_exporter, metrics_address, security, allow_public)
         board = Board([exporter])
         page = OpenPage(history, store, board)
         patiently = Patiently(limit=patience)
         desk = open_desk(history, store, team.analyzer, patiently, [monitor_exporter, page.watched])
-        page_url = page.serve(resources, page_address, allow_public=allow_public)
+        page_url = page.serve(resources, page_address, allow_public=allow_public, security=security)
         await desk.monitors.show_all(metrics_limit)
-        bodies = Bodies(store, team, history, board, patiently)
-        engine = Engine(_system_database(home, database), executor, history, board, bodies)
+        bodies = Bodies(store, team, history.patient(patience), board, patiently, lock.doubt)
+        engine = Engine(tables.system_url(home, database), executor, history, board, bodies)
         await engine.launch(recover=recover)
         resources.push_async_callback(engine.close)
+        lock.keep(on_lost, engine.relaunch)
+        resources.push_async_callback(lock.leave)
         learning = asyncio.create_task(_learn_units(team.analyzer, book, page))
         resources.callback(learning.cancel)
-        server = await _serve(history, engine, board, desk, address, counted, allow_public)
+        server = await _serve(history, engine, board, desk, address, counted, allow_public, security)
         return RunningCoordinator(server, endpoint, page_url, resources.pop_all())
 
 
-def _system_database(home: Path, database: str | None) -> str:
-    if database is None:
-        return f"sqlite:///{home / tables.FILE.with_name('dbos.sqlite')}"
-    return sa.make_url(database).set(drivername="postgresql").render_as_string(hide_password=False)
-
-
-async def _connect(resources: AsyncExitStack, generator: str, trainer: str, analyzer: str) -> Workers:
-    channels = [await resources.enter_async_context(open_channel(at)) for at in (generator, trainer, analyzer)]
+async def _connect(
+    resources: AsyncExitStack, connection: Connection, generator: str, trainer: str, analyzer: str
+) -> Workers:
+    channels = [
+        await resources.enter_async_context(open_channel(at, connection)) for at in (generator, trainer, analyzer)
+    ]
     return Workers(GeneratorClient(channels[0]), TrainerClient(channels[1]), RelayingAnalyzer(channels[2]))
 
 
 def _show(
-    resources: AsyncExitStack, metrics: ServiceMetrics, monitors: MonitorCollector, address: str
+    resources: AsyncExitStack,
+    metrics: ServiceMetrics,
+    monitors: MonitorCollector,
+    address: str,
+    security: Security,
+    allow_public: bool,
 ) -> MetricsEndpoint:
     host, port = split_address(address)
-    endpoint = start_metrics_endpoint(metrics.registry, port, host=host, sources=[monitors])
+    endpoint = start_metrics_endpoint(
+        metrics.registry, port, host=host, sources=[monitors], security=security, allow_public=allow_public
+    )
     resources.callback(endpoint.close)
     log.info("metrics.serving", url=endpoint.url)
     return endpoint
@@ -179,6 +201,7 @@ async def _serve(
     address: str,
     metrics: ServiceMetrics,
     allow_public: bool,
+    security: Security,
 ) -> RunningServer:
     def add_services(server: grpc.aio.Server) -> tuple[str, ...]:
         servicer = CoordinatorServicer(Runs(history, engine, board))
@@ -187,7 +210,14 @@ async def _serve(
         source = RunOperations(history, engine, board)
         return SERVICE_NAME, MONITOR_SERVICE_NAME, add_operations(OperationsServicer(source), server)
 
-    return await serve(add_services, address, metrics=metrics, allow_public=allow_public, on_drain=[board.close])
+    return await serve(
+        add_services,
+        address,
+        metrics=metrics,
+        allow_public=allow_public,
+        security=security,
+        on_drain=[board.close],
+    )
 
 
 async def _learn_units(analyzer: Analyzer, book: MetricBook, page: OpenPage) -> None:

@@ -25,7 +25,7 @@ class CoordinatorSettings:
     database: Secret | None = variable(  # a declaration; nothing mutable is shared
         Secret, "PostgreSQL URL instead of files in the home", None
     )
-    executor: str = variable(str, "name of this coordinator on a shared database; keep it over restarts", EXECUTOR)
+    executor: str = variable(str, "name of this coordinator in the database; keep it over restarts", EXECUTOR)
     recover: bool = variable(boolean, "go on with interrupted runs at the start", True)
     patience: float = variable(seconds, "seconds that a stage waits for a worker that cannot be reached", 600.0)
     metrics_address: str = variable(str, "host:port of the Prometheus endpoint", "127.0.0.1:9464")
@@ -34,7 +34,12 @@ class CoordinatorSettings:
     metrics_limit: int = variable(
         positive, "runs that are exported at most, and monitors with every metric", collector.LIMIT
     )
-    allow_public: bool = variable(boolean, "let other machines reach the service; nobody is asked who they are", False)
+    allow_plaintext: bool = variable(
+        boolean,
+        "listen where strangers reach it: without TLS, or without asking who they are",
+        False,
+        formerly="ALLOW_PUBLIC",
+    )
     grace: float = variable(seconds, "seconds that calls at work get when the process is told to stop", 10.0)
     log_json: bool = variable(boolean, "logs as JSON lines; otherwise for people", True)
     log_level: str = variable(one_of(*LEVELS), "least level that is logged", "info")

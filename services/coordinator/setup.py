@@ -54,10 +54,22 @@ class RunSetup:
 
     async def prepare(self) -> Setup:
         """Do all of it and return what the lanes share."""
+        await self._check_backend()
         corpora = await self._dataset()
         setup = Setup(model=await self._model(corpora), dataset=corpora)
         await self._baseline(setup)
         return setup
+
+    async def _check_backend(self) -> None:
+        """Ask now whether the backend can do all that is wanted. Not remembered: a resumed run may find another one."""
+        if not self._spec.backend:
+            return
+
+        async def work() -> None:
+            plan.check_backend(self._spec, await self._workers.generator.list_backends())
+
+        place = (f"runs/{self._run_id}", None, 0, "backend")
+        await self._patiently(work, lambda why: self._board.wait(*place, why))
 
     async def _dataset(self) -> Dataset:
         loop = asyncio.get_running_loop()
@@ -82,7 +94,7 @@ class RunSetup:
 
     async def _baseline(self, setup: Setup) -> None:
         """Measure the base model beside a unigram and a uniform one: a reader should see what collapses from where."""
-        question = scoring(self._spec.evaluation, setup.dataset, setup.model, unigram=setup.dataset.unigram)
+        question = scoring(self._spec, setup.dataset, setup.model, unigram=setup.dataset.unigram)
 
         async def work(tell: OnProgress) -> Plain:
             scored = await self._workers.generator.score(question, tell)

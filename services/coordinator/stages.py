@@ -25,7 +25,7 @@ from ouroscope.records.generation import (
     WindowSpec,
 )
 from ouroscope.records.progress import Progress
-from ouroscope.records.runs import ArmSpec, EvaluationSpec, RunSpec, RunState, StageTime
+from ouroscope.records.runs import ArmSpec, RunSpec, RunState, StageTime
 from ouroscope.records.training import FineTune
 from ouroscope.telemetry import tracing
 from services.coordinator import plan
@@ -93,6 +93,10 @@ class LaneStages:
         """Return M_0, which the setup of the run has imported."""
         return self._setup.model
 
+    async def heldout(self) -> ArtifactRef:
+        """Return text that nobody trains on."""
+        return self._setup.dataset.heldout
+
     async def cut_windows(self, generation: int, window: WindowSpec) -> ArtifactRef:
         """Return human windows of the prompt pool."""
         request = PreparePrompts(model=self._setup.model, corpus=self._setup.dataset.prompts, window=window)
@@ -129,7 +133,13 @@ class LaneStages:
 
         async def work(tell: OnProgress) -> tuple[str, dict[str, Any]]:
             prompts = (await self._workers.generator.prepare_prompts(cut, tell)).corpus
-            request = Generate(model=model, prompts=prompts, sampling=sampling, generation=generation)
+            request = Generate(
+                model=model,
+                prompts=prompts,
+                sampling=sampling,
+                generation=generation,
+                backend=self._spec.backend,
+            )
             made = await self._workers.generator.generate(request, tell)
             return str(made.corpus), {"samples": made.corpus}
 
@@ -137,13 +147,14 @@ class LaneStages:
 
     async def score(self, generation: int, model: ArtifactRef, corpus: ArtifactRef) -> tuple[ArtifactRef, ArtifactRef]:
         """Return the probabilities of M_j on held-out text and D_j, and those of M_0 on D_j."""
-        own = scoring(self._spec.evaluation, self._setup.dataset, model, documents=corpus)
+        own = scoring(self._spec, self._setup.dataset, model, documents=corpus)
         evaluation = self._spec.evaluation
         base = Score(
             model=self._setup.model,
             documents=corpus,
             max_tokens=evaluation.max_tokens,
             max_documents=evaluation.scored_documents,
+            backend=self._spec.backend,
         )
 
         async def work(tell: OnProgress) -> tuple[list[str], dict[str, Any]]:
@@ -272,7 +283,7 @@ class LaneStages:
 
 
 def scoring(
-    evaluation: EvaluationSpec,
+    spec: RunSpec,
     dataset: Dataset,
     model: ArtifactRef,
     *,
@@ -280,6 +291,7 @@ def scoring(
     unigram: ArtifactRef | None = None,
 ) -> Score:
     """Return how a model is examined on held-out text, on what it wrote, and beside a unigram model."""
+    evaluation = spec.evaluation
     return Score(
         model=model,
         prompts=dataset.questions,
@@ -291,6 +303,7 @@ def scoring(
         max_tokens=evaluation.max_tokens,
         last_n=evaluation.last_n,
         max_documents=evaluation.scored_documents,
+        backend=spec.backend,
     )
 
 

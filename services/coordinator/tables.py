@@ -1,7 +1,8 @@
 """The tables that the coordinator keeps its runs and monitors in, and how a database with them is opened.
 
 Knows no records. SQLite by default (a file in the home, in WAL mode so that readers of other processes disturb nobody),
-PostgreSQL by URL. Columns exist only for what is searched, sorted or counted by; the rest is a payload.
+PostgreSQL by URL. Columns exist only for what is searched, sorted or counted by; the rest is a payload. A table that
+changes here needs a file in `migrations/versions`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-SCHEMA_VERSION = 1
-"""Raised when a table changes; an older database is refused, not guessed at."""
 FILE = Path("state") / "ouroscope.sqlite"
 BUSY_MILLISECONDS = 10_000
+CONNECT_SECONDS = 10
 
 metadata = sa.MetaData()
+# Programs from before the migrations look here, find a number that is not theirs, and refuse. Nobody else reads it.
 schema_version = sa.Table("schema_version", metadata, sa.Column("version", sa.Integer, primary_key=True))
 runs = sa.Table(
     "runs",
@@ -74,17 +75,29 @@ def database_url(home: Path, url: str | None = None) -> str:
     return sa.make_url(url).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
 
+def system_url(home: Path, url: str | None = None) -> str:
+    """Return the address of the tables of DBOS: a file beside ours, or the same PostgreSQL database."""
+    if url is None:
+        return f"sqlite:///{home / FILE.with_name('dbos.sqlite')}"
+    return sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
 def make_engine(url: str, *, read_only: bool) -> AsyncEngine:
     """Return an engine for the tables; a read-only one can change nothing."""
+    if sa.make_url(url).get_backend_name() == "postgresql":
+        options = {"options": "-c default_transaction_read_only=on"} if read_only else {}
+        # A server that was restarted has forgotten its connections; they are asked before they are used.
+        return create_async_engine(
+            url, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_SECONDS, **options}
+        )
     engine = create_async_engine(url)
-    if engine.dialect.name == "sqlite":
-        pragmas = ["journal_mode=WAL", "synchronous=FULL"] if not read_only else ["query_only=ON"]
+    pragmas = ["journal_mode=WAL", "synchronous=FULL"] if not read_only else ["query_only=ON"]
 
-        @sa.event.listens_for(engine.sync_engine, "connect")
-        def configure(connection: Any, _: Any) -> None:
-            cursor = connection.cursor()
-            for pragma in (f"busy_timeout={BUSY_MILLISECONDS}", *pragmas):
-                cursor.execute(f"PRAGMA {pragma}")
-            cursor.close()
+    @sa.event.listens_for(engine.sync_engine, "connect")
+    def configure(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        for pragma in (f"busy_timeout={BUSY_MILLISECONDS}", *pragmas):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
 
     return engine

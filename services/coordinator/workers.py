@@ -9,7 +9,7 @@ from typing import Protocol
 from ouroscope.client.batches import Fields
 from ouroscope.records.analysis import AnalyzeCorpus, BaselineInfo, Compare, Comparison, MetricInfo, Report
 from ouroscope.records.documents import View
-from ouroscope.records.generation import Generate, Generated, ModelInfo, PreparePrompts, Score, Scored
+from ouroscope.records.generation import BackendInfo, Generate, Generated, ModelInfo, PreparePrompts, Score, Scored
 from ouroscope.records.progress import Progress
 from ouroscope.records.training import FineTune, FineTuned
 
@@ -31,6 +31,9 @@ class Generator(Protocol):
 
     async def score(self, request: Score, on_progress: OnProgress | None = None) -> Scored:
         """Ask for probabilities."""
+
+    async def list_backends(self) -> tuple[BackendInfo, ...]:
+        """Return what can run models."""
 
 
 class Trainer(Protocol):

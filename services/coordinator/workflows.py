@@ -100,6 +100,16 @@ class Engine:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
         Engine._alive = False
 
+    async def relaunch(self) -> None:
+        """Begin again after the database was away, as a new process would: DBOS does not take up what failed then.
+
+        Raises:
+            Unavailable: it is away again.
+        """
+        if Engine._alive:
+            await self.close()
+        await self.launch()
+
     async def start(self, run_id: str, spec: RunSpec) -> None:
         """Begin a run that the tables know and that was never begun."""
         await self._show(await self._history.run(run_id))

@@ -6,8 +6,10 @@ import sys
 
 from ouroscope.process import run_worker
 from ouroscope.rpc.server import RunningServer
+from ouroscope.security.settings import Security
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.telemetry.service_metrics import ServiceMetrics
+from services.generator.declared import read_backends
 from services.generator.service import start
 from services.generator.settings import PREFIX, GeneratorSettings
 
@@ -17,10 +19,12 @@ def main() -> int:
     return run_worker(GeneratorSettings, PREFIX, _start)
 
 
-async def _start(settings: GeneratorSettings, metrics: ServiceMetrics) -> RunningServer:
+async def _start(settings: GeneratorSettings, metrics: ServiceMetrics, security: Security) -> RunningServer:
     return await start(
         ArtifactStore(settings.store),
         settings.address,
+        declared=read_backends(settings.backends),
+        tasks=settings.tasks,
         threads=settings.threads,
         device=settings.device,
         dtype=settings.dtype,
@@ -28,7 +32,8 @@ async def _start(settings: GeneratorSettings, metrics: ServiceMetrics) -> Runnin
         max_model_bytes=settings.max_model_bytes,
         queue_limit=settings.queue_limit,
         metrics=metrics,
-        allow_public=settings.allow_public,
+        allow_public=settings.allow_plaintext,
+        security=security,
     )
 
 

@@ -167,3 +167,14 @@ def require(backend: Backend, capability: Capability) -> None:
             backend=backend.name,
             capability=capability.value,
         )
+
+
+def facts_of(served: Served) -> dict[str, str | bool]:
+    """Return what a manifest keeps of what answered, beside a corpus or predictions."""
+    return {
+        "backend": served.backend,
+        "backend_kind": served.kind,
+        "served_model": served.model,
+        "verification": served.verification.value,
+        "reproducible": served.reproducible,
+    }

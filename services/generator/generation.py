@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from ouroscope.corpora.stored import CorpusDraft, read_corpus
 from ouroscope.records.documents import Document, Origin
-from ouroscope.records.generation import Capability, Generate, Generated
+from ouroscope.records.generation import Capability, Generate, Generated, Served
 from ouroscope.store.artifacts import ArtifactStore
-from services.generator.backend import Backend, Continuation, Prompt, Written, require
+from services.generator.backend import Backend, Continuation, Prompt, Written, facts_of, require
 from services.generator.meter import Meter, Task
 from services.generator.plan import Plan, parts
 
@@ -81,14 +81,14 @@ def generate(
             draft.add(index, _documents(prompts, written.continuations, request))
         shards.append(notes.read(index))
         meter.finish(len(prompts))
-    return _published(draft, shards)
+    return _published(draft, shards, model.served)
 
 
-def _published(draft: CorpusDraft, shards: Sequence[_Shard]) -> Generated:
+def _published(draft: CorpusDraft, shards: Sequence[_Shard], served: Served) -> Generated:
     documents, tokens = sum(shard.documents for shard in shards), sum(shard.tokens for shard in shards)
     batch_size = min(shard.batch_size for shard in shards)
-    ref = draft.publish({"tokens": tokens, "batch_size": batch_size})
-    return Generated(corpus=ref, documents=documents, tokens=tokens, batch_size=batch_size)
+    ref = draft.publish({"tokens": tokens, "batch_size": batch_size, **facts_of(served)})
+    return Generated(corpus=ref, documents=documents, tokens=tokens, batch_size=batch_size, served=served)
 
 
 def _asked(prompts: Sequence[Document]) -> list[Prompt]:

@@ -13,9 +13,9 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
 from ouroscope.errors import InvalidRequest, NotFound, OuroscopeError, PreconditionFailed
-from ouroscope.models import CONFIG, INDEX, TOKENIZER_FILES
+from ouroscope.models import ADAPTER_CONFIG, CONFIG, INDEX, TOKENIZER_FILES
 
-_FILES = sorted({CONFIG, INDEX, "generation_config.json", *TOKENIZER_FILES})
+_FILES = sorted({ADAPTER_CONFIG, CONFIG, INDEX, "generation_config.json", *TOKENIZER_FILES})
 _ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[\w.-]{1,96})?(@[\w./-]{1,128})?")
 _SECONDS = 10.0
 

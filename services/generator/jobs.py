@@ -1,19 +1,24 @@
 """What the generator can be asked, as (the request with every automatic choice made, the work that answers it).
 
 The first half is digested: it must say everything that the answer depends on, together with `fingerprint`. Finding out
-may read manifests, so these methods may block. Knows no transport.
+may read manifests and ask servers, so these methods may block. Knows no transport.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ouroscope.operations.requests import request_digest
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.generation import (
     Capability,
+    EvaluatedTasks,
+    EvaluateTasks,
     Generate,
     Generated,
     ModelInfo,
@@ -22,18 +27,21 @@ from ouroscope.records.generation import (
     Scored,
 )
 from ouroscope.store.artifacts import ArtifactStore
+from ouroscope.stored_models import base_of
 from ouroscope.tokens import Tokens
-from services.generator import models, windows
-from services.generator.backend import Backend, require
+from services.generator import models, tasks, windows
+from services.generator.backend import Backend
+from services.generator.backends import Backends
 from services.generator.generation import generate
 from services.generator.meter import Task
 from services.generator.plan import plan_for
 from services.generator.scoring import score
+from services.generator.servers.weights import turn
 
 R = TypeVar("R")
 Job = tuple[Any, Callable[[Task], R]]
 
-_ALGORITHM = "generator/1"
+_ALGORITHM = "generator/2"
 """Raise it when the same request would give another answer although no library changed."""
 
 
@@ -42,71 +50,106 @@ class Jobs:
     """The work of one generator."""
 
     store: ArtifactStore
-    backend: Backend
+    backends: Backends
     max_model_bytes: int
+    tasks_folder: Path | None = None
+    """Tasks of lm-evaluation-harness beside those that it ships."""
     on_tokens: Callable[[int], None] = lambda _: None
     """Hears how many tokens were drawn."""
+    _device: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def fingerprint(self) -> Mapping[str, str]:
-        """Return what else than the request changes an answer."""
-        return {**self.backend.fingerprint(), "algorithm": _ALGORITHM}
+        """Return what else than the request changes an answer of this process."""
+        return _fingerprint(self.backends.own)
 
-    def import_model(self, source: str) -> Job[ModelInfo]:
-        """Find the model now, so that a wrong name fails at once; the work copies, checks and publishes it."""
+    def import_model(self, source: str, base: ArtifactRef | None = None) -> Job[ModelInfo]:
+        """Find the model now, so that a wrong name fails at once; the work copies, checks and publishes it.
+
+        `base` is the stored model that an adapter was made for.
+        """
         found = models.find(source)
+        if base is not None:
+            self._check(model=base)
 
         def work(task: Task) -> ModelInfo:
             return models.import_model(
-                self.store, found, self.backend.capabilities, task, max_bytes=self.max_model_bytes
+                self.store, found, self.backends.own.capabilities, task, max_bytes=self.max_model_bytes, base=base
             )
 
-        return {"source": found.name, "state": found.state}, work
+        return {"source": found.name, "state": found.state, "base": base}, work
 
     def get_model(self, ref: ArtifactRef) -> ModelInfo:
         """Return what is known of a stored model."""
-        return models.stored_model(self.store, ref, self.backend.capabilities)
+        return models.stored_model(self.store, ref, self.backends.own.capabilities)
 
     def prepare_prompts(self, request: PreparePrompts) -> Job[Generated]:
         """Cut a corpus with the tokenizer of a model; the model itself is not needed."""
         self._check(model=request.model, corpus=request.corpus)
 
         def work(task: Task) -> Generated:
-            tokens = Tokens.open(self.store.directory(request.model))
+            tokens = Tokens.open(self.store.directory(base_of(self.store, request.model) or request.model))
             return windows.prepare_prompts(self.store, request, tokens, task)
 
         return request, work
 
     def generate(self, request: Generate) -> Job[Generated]:
         """Write a corpus. The batch size is chosen here, before the request is digested."""
-        require(self.backend, Capability.GENERATE)
+        backend = self.backends.require(request.backend, Capability.GENERATE)
         self._check(model=request.model, prompts=request.prompts)
         sampling = request.sampling
-        batch = sampling.batch_size or self.backend.batch_size(request.model, sampling.max_new_tokens)
-        asked = replace(request, sampling=replace(sampling, batch_size=batch))
+        batch = sampling.batch_size or backend.batch_size(request.model, sampling.max_new_tokens)
+        asked = replace(request, backend=backend.name, sampling=replace(sampling, batch_size=batch))
+        fingerprint = _fingerprint(backend)
 
         def work(task: Task) -> Generated:
-            key = request_digest("Generate", asked, self.fingerprint)
-            return generate(self.store, self.backend, asked, plan_for(batch), key, task, on_tokens=self.on_tokens)
+            key = request_digest("Generate", asked, fingerprint)
+            with self._turn(backend, task):
+                return generate(self.store, backend, asked, plan_for(batch), key, task, on_tokens=self.on_tokens)
 
-        return asked, work
+        return (asked, fingerprint), work
 
     def score(self, request: Score) -> Job[Scored]:
         """Ask for probabilities. The batch size is chosen here, before the request is digested."""
-        require(self.backend, Capability.SCORE)
+        backend = self.backends.require(request.backend, Capability.SCORE)
         corpora = {"prompts": request.prompts, "heldout": request.heldout, "documents": request.documents}
         self._check(model=request.model, **corpora, unigram_corpus=request.unigram_corpus)
-        batch = request.batch_size or self.backend.batch_size(request.model, request.max_tokens)
-        asked = replace(request, batch_size=batch)
+        batch = request.batch_size or backend.batch_size(request.model, request.max_tokens)
+        asked = replace(request, backend=backend.name, batch_size=batch)
 
         def work(task: Task) -> Scored:
-            return score(self.store, self.backend, asked, task)
+            with self._turn(backend, task):
+                return score(self.store, backend, asked, task)
 
-        return asked, work
+        return (asked, _fingerprint(backend)), work
+
+    def evaluate_tasks(self, request: EvaluateTasks) -> Job[EvaluatedTasks]:
+        """Do tasks of lm-evaluation-harness, in this process. The batch size is chosen here, as in `generate`."""
+        own = self.backends.own
+        tasks.check_tasks(own)
+        self._check(model=request.model)
+        asked = replace(request, batch_size=request.batch_size or own.batch_size(request.model, 1))
+
+        def work(task: Task) -> EvaluatedTasks:
+            with self._turn(own, task):
+                return tasks.evaluate_tasks(self.store, own, asked, self.tasks_folder, task)
+
+        return (asked, tasks.fingerprint(self.tasks_folder)), work
+
+    @contextmanager
+    def _turn(self, backend: Backend, task: Task) -> Iterator[None]:
+        """Hold the backend; in this process one piece of work has the device and its memory, servers take several."""
+        own = backend is self.backends.own
+        with turn(self._device, task.check) if own else nullcontext(), backend.hold(task.check):
+            yield
 
     def _check(self, *, model: ArtifactRef, **corpora: ArtifactRef | None) -> None:
         """Let a wrong or missing artifact fail now and not in the queue."""
         self.store.manifest(model.expect(ArtifactKind.MODEL, "model"))
-        for field, ref in corpora.items():
+        for name, ref in corpora.items():
             if ref is not None:
-                self.store.manifest(ref.expect(ArtifactKind.CORPUS, field))
+                self.store.manifest(ref.expect(ArtifactKind.CORPUS, name))
+
+
+def _fingerprint(backend: Backend) -> Mapping[str, str]:
+    return {**backend.fingerprint(), "algorithm": _ALGORITHM}

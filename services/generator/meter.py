@@ -32,11 +32,15 @@ class Meter:
         total: int,
         *,
         on_tokens: Callable[[int], None] = lambda _: None,
+        unit: str = "documents",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`total`: documents in all, 0 while unknown; `on_tokens` hears of all tokens, for a service metric."""
+        """`total`: documents in all, 0 while unknown; `on_tokens` hears of all tokens, for a service metric.
+
+        `unit` is what documents are called where they are none.
+        """
         self._task, self._stage, self._total = task, stage, total
-        self._on_tokens, self._clock = on_tokens, clock
+        self._on_tokens, self._unit, self._clock = on_tokens, unit, clock
         self._began = clock()
         self._tokens = 0
         self._done = 0
@@ -65,5 +69,5 @@ class Meter:
         seconds = self._clock() - self._began
         speed = self._tokens / seconds if seconds > 0 and self._tokens else None
         self._task.report(
-            Progress(stage=self._stage, done=done, total=self._total, unit="documents", tokens_per_second=speed)
+            Progress(stage=self._stage, done=done, total=self._total, unit=self._unit, tokens_per_second=speed)
         )

@@ -2,7 +2,8 @@
 
 A source is the name of an embedded model, a directory on this machine, or an id of the Hugging Face Hub, tried in this
 order. Its files are copied to a private place, checked there, and published as they were checked; the name of the
-stored model is the digest of its files, so the same weights from two places are one model.
+stored model is the digest of its files, so the same weights from two places are one model. An adapter is imported with
+the stored base that it was made for, which becomes part of its name.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ouroscope import embedded
+from ouroscope.adapters import check_adapter_directory, check_fits, lineage_of
 from ouroscope.canonical import digest_of
-from ouroscope.errors import InvalidRequest, LimitExceeded, NotFound
-from ouroscope.models import CONFIG, CheckedModel, check_model_directory
+from ouroscope.errors import InvalidRequest, LimitExceeded, NotFound, UntrustedArtifact
+from ouroscope.model_files import LINEAGE
+from ouroscope.models import ADAPTER_CONFIG, CONFIG, check_model_directory, weight_shapes
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.generation import Capability, ModelInfo
 from ouroscope.records.progress import Progress
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.store.files import storage_errors
+from ouroscope.stored_models import BASE, base_of
 from ouroscope.tokens import Tokens
 from services.generator import hub
 from services.generator.meter import Task
@@ -65,25 +69,31 @@ def find(source: str) -> Source:
 
 
 def import_model(
-    store: ArtifactStore, source: Source, capabilities: Iterable[Capability], task: Task, *, max_bytes: int
+    store: ArtifactStore,
+    source: Source,
+    capabilities: Iterable[Capability],
+    task: Task,
+    *,
+    max_bytes: int,
+    base: ArtifactRef | None = None,
 ) -> ModelInfo:
-    """Copy, check and publish a model.
+    """Copy, check and publish a model, or an adapter of the stored model `base`.
 
     Raises:
-        InvalidRequest: a file that a causal language model needs is missing.
-        UntrustedArtifact: something in it could run code.
+        NotFound: the base is not in the store.
+        InvalidRequest: a file that a causal language model needs is missing; or it is an adapter and there is no base,
+            or the other way round, or the base is an adapter itself.
+        UntrustedArtifact: something in it could run code, or the adapter was made for another base.
         LimitExceeded: it has more than `max_bytes` bytes.
     """
     with store.scratch() as folder, storage_errors():
         _stage(source, folder, max_bytes, task)
-        checked = check_model_directory(folder)
-        shape = ModelShape.of(checked.config, checked.parameters)
-        Tokens.open(folder)
+        _check_kind(folder, base)
+        draft = _whole(folder, source) if base is None else _adapter(store, folder, source, base)
         task.check()
         task.report(Progress(stage="publish"))
-        facts: dict[str, str | int] = {"source": source.name, "parameters": checked.parameters}
-        ref = store.publish(ArtifactKind.MODEL, None, {name: folder / name for name in checked.files}, facts)
-    return _info(ref, source.name, shape, capabilities)
+        ref = store.publish(ArtifactKind.MODEL, None, {name: folder / name for name in draft.files}, draft.facts)
+    return _info(store, ref, source.name, capabilities)
 
 
 def stored_model(store: ArtifactStore, ref: ArtifactRef, capabilities: Iterable[Capability]) -> ModelInfo:
@@ -94,17 +104,57 @@ def stored_model(store: ArtifactStore, ref: ArtifactRef, capabilities: Iterable[
     """
     summary = store.manifest(ref.expect(ArtifactKind.MODEL, "model")).summary
     source = str(summary.get("source") or f"fine-tuned from {summary.get('parent') or 'a model of unknown origin'}")
-    return _info(ref, source, stored_shape(store, ref), capabilities)
+    return _info(store, ref, source, capabilities)
 
 
 def stored_shape(store: ArtifactStore, ref: ArtifactRef) -> ModelShape:
-    """Return the sizes of a stored model, from its configuration and its manifest alone."""
-    manifest = store.manifest(ref.expect(ArtifactKind.MODEL, "model"))
+    """Return the sizes of a stored model, from its configuration and its manifest alone; of an adapter, its base's."""
+    ref = base_of(store, ref) or ref
+    manifest = store.manifest(ref)
     told = manifest.summary.get("parameters")
     weights = sum(entry.size for name, entry in manifest.files.items() if name.endswith(".safetensors"))
     # Whoever published it without a count: two bytes per weight is what most files hold.
     parameters = told if type(told) is int and told > 0 else max(1, weights // 2)
     return ModelShape.of(json.loads(store.read(ref, CONFIG)), parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What is about to be published."""
+
+    files: tuple[str, ...]
+    facts: dict[str, str | int]
+
+
+def _whole(folder: Path, source: Source) -> _Draft:
+    checked = check_model_directory(folder)
+    ModelShape.of(checked.config, checked.parameters)
+    Tokens.open(folder)
+    return _Draft(checked.files, {"source": source.name, "parameters": checked.parameters})
+
+
+def _adapter(store: ArtifactStore, folder: Path, source: Source, base: ArtifactRef) -> _Draft:
+    if base_of(store, base) is not None:
+        raise InvalidRequest("`base` is an adapter itself; give the whole model that it belongs to")
+    checked = check_adapter_directory(folder)
+    if checked.base not in (None, base):
+        raise UntrustedArtifact(
+            f"the model is refused: {LINEAGE} says that this is an adapter of {checked.base}, another base"
+        )
+    check_fits(checked, weight_shapes(store.directory(base)))
+    if checked.base is None:
+        (folder / LINEAGE).write_bytes(lineage_of(base))
+    files = tuple(sorted({*checked.files, LINEAGE}))
+    return _Draft(files, {"source": source.name, "parameters": checked.parameters, BASE: str(base)})
+
+
+def _check_kind(folder: Path, base: ArtifactRef | None) -> None:
+    """Check that an adapter comes with a base, and nothing else does."""
+    is_adapter = (folder / ADAPTER_CONFIG).is_file()
+    if is_adapter and base is None:
+        raise InvalidRequest("this is an adapter; give `base`, the stored model that it was made for")
+    if base is not None and not is_adapter:
+        raise InvalidRequest(f"there is no {ADAPTER_CONFIG}, so this is no adapter of a base; leave `base` out")
 
 
 def _stage(source: Source, folder: Path, max_bytes: int, task: Task) -> None:
@@ -114,7 +164,8 @@ def _stage(source: Source, folder: Path, max_bytes: int, task: Task) -> None:
         hub.download(source.name, source.state, folder)
         _check_size(list(folder.iterdir()), max_bytes)
         return
-    checked: CheckedModel = check_model_directory(source.directory)
+    is_adapter = (source.directory / ADAPTER_CONFIG).is_file()
+    checked = check_adapter_directory(source.directory) if is_adapter else check_model_directory(source.directory)
     paths = [source.directory / name for name in checked.files]
     _check_size(paths, max_bytes)
     for done, path in enumerate(paths):
@@ -133,7 +184,8 @@ def _check_size(paths: Sequence[Path], max_bytes: int) -> None:
         )
 
 
-def _info(ref: ArtifactRef, source: str, shape: ModelShape, capabilities: Iterable[Capability]) -> ModelInfo:
+def _info(store: ArtifactStore, ref: ArtifactRef, source: str, capabilities: Iterable[Capability]) -> ModelInfo:
+    shape = stored_shape(store, ref)
     return ModelInfo(
         model=ref,
         source=source,
@@ -141,6 +193,7 @@ def _info(ref: ArtifactRef, source: str, shape: ModelShape, capabilities: Iterab
         context_tokens=shape.context_tokens,
         vocabulary=shape.vocabulary,
         capabilities=tuple(sorted(capabilities, key=list(Capability).index)),
+        base=base_of(store, ref),
     )
 
 

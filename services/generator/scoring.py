@@ -4,7 +4,8 @@ Knows neither torch nor a transport; a backend gives the probabilities of tokens
 
 What is scored. Held-out text whole: its first token too where the model has a start token (else that token has no
 context, and `tokens` and `text_bytes` leave it out). A document from the end of its real prefix, given that prefix. A
-text longer than `max_tokens` or the context is cut at its end, and only the bytes of the scored part count.
+text longer than `max_tokens` is cut at its end, and only the bytes of the scored part count; one longer than the
+context is looked at through windows that overlap (`services.generator.sliding`).
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from ouroscope.records.generation import Capability, PromptUnit, Score, Scored
 from ouroscope.records.predictions import NextToken, ScoredText, TextRole
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.tokens import Tokens
-from services.generator.backend import Backend, LanguageModel, TokenScores, require
+from services.generator.backend import Backend, LanguageModel, TokenScores, facts_of, require
 from services.generator.meter import Meter, Task
 from services.generator.plan import parts
+from services.generator.sliding import judge_sliding, stride_of
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +82,7 @@ def score(store: ArtifactStore, backend: Backend, request: Score, task: Task) ->
             _texts(store, model, request, TextRole.HELDOUT, counts, task),
             _texts(store, model, request, TextRole.DOCUMENT, counts, task),
         ),
-        {"model": request.model.digest},
+        {"model": request.model.digest, **facts_of(model.served)},
     )
     log.info("texts.scored", prompts=counts.prompts, texts=counts.texts, tokens=counts.tokens, left_out=counts.left_out)
     return Scored(
@@ -90,6 +92,7 @@ def score(store: ArtifactStore, backend: Backend, request: Score, task: Task) ->
         tokens=counts.tokens,
         unigram_perplexity=_unigram_of(store, model, request, task),
         uniform_perplexity=float(model.vocabulary),
+        served=model.served,
     )
 
 
@@ -153,24 +156,19 @@ def _texts(
     corpus, limit = (request.heldout, 0) if role is TextRole.HELDOUT else (request.documents, request.max_documents)
     if corpus is None:
         return
-    most = limit or sys.maxsize
+    most, stride = limit or sys.maxsize, stride_of(model, request.stride)
     meter = Meter(task, role.value.lower(), min(_documents_in(store, corpus), most))
     for part in parts(islice(read_corpus(store, corpus), most), _BATCHES_AT_ONCE * request.batch_size):
-        texts = list(cut_texts(model.tokens, part, role, text_limit(model, request.max_tokens)))
+        texts = list(cut_texts(model.tokens, part, role, request.max_tokens))
         counts.left_out += len(part) - len(texts)
         counts.texts += len(texts)
         meter.begin(len(part), sum(len(text.tokens) + len(model.tokens.start) for text in texts))
         tokens, firsts = [text.tokens for text in texts], [text.scored_from for text in texts]
-        found = model.judge(tokens, firsts, request.batch_size, meter.pulse)
+        found = judge_sliding(model, tokens, firsts, stride, request.batch_size, meter.pulse)
         for text, scores in zip(texts, found, strict=True):
-            counts.tokens += len(scores.greedy)
+            counts.tokens += len(scores.log_probabilities)
             yield _scored(text, scores, role, request.last_n if role is TextRole.HELDOUT else 0)
         meter.finish(len(part))
-
-
-def text_limit(model: LanguageModel, max_tokens: int) -> int:
-    """Return how many tokens of a text are looked at."""
-    return min(max_tokens, model.context_tokens - len(model.tokens.start))
 
 
 def cut_texts(tokens: Tokens, documents: Sequence[Document], role: TextRole, limit: int) -> Iterator[_Text]:
@@ -189,17 +187,18 @@ def cut_texts(tokens: Tokens, documents: Sequence[Document], role: TextRole, lim
 
 
 def _scored(text: _Text, scores: TokenScores, role: TextRole, last_n: int) -> ScoredText:
-    last = min(last_n, len(scores.greedy))
+    greedy, tokens = scores.greedy, len(scores.log_probabilities)
+    last = min(last_n, tokens)
     return ScoredText(
         document_id=text.document.id,
         cluster=text.document.cluster,
         role=role,
-        tokens=len(scores.greedy),
+        tokens=tokens,
         text_bytes=text.scored_bytes,
         log_probability=min(0.0, math.fsum(scores.log_probabilities.tolist())),
-        greedy_tokens=int(scores.greedy.sum()),
+        greedy_tokens=None if greedy is None else int(greedy.sum()),
         last_tokens=last,
-        last_greedy_tokens=int(scores.greedy[len(scores.greedy) - last :].sum()),
+        last_greedy_tokens=None if greedy is None else int(greedy[tokens - last :].sum()),
         domain=text.document.domain,
     )
 
@@ -213,10 +212,9 @@ def _unigram_of(store: ArtifactStore, model: LanguageModel, request: Score, task
         task.check()
         counts += _histogram(chain.from_iterable(model.tokens.encode_many([d.text for d in part])), model.vocabulary)
     scored = np.zeros(model.vocabulary, dtype=np.int64)
-    limit = text_limit(model, request.max_tokens)
     for part in parts(read_corpus(store, request.heldout), 256):
         task.check()
-        for text in cut_texts(model.tokens, part, TextRole.HELDOUT, limit):
+        for text in cut_texts(model.tokens, part, TextRole.HELDOUT, request.max_tokens):
             scored += _histogram(text.tokens[text.scored_from :], model.vocabulary)
     return unigram_perplexity(counts, scored)
 

@@ -1,23 +1,31 @@
-"""Starts a generator: backend, table of tasks, servicers, server. Used by its own process and by the embedded one."""
+"""Starts a generator: backends, table of tasks, servicers, server. Used by its own process and by the embedded one."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from pathlib import Path
 
 import grpc.aio
 
+from ouroscope.errors import NotFound
 from ouroscope.operations.servicer import Operations, OperationsServicer, TableSource, add_operations
 from ouroscope.operations.tasks import TaskTable
 from ouroscope.rpc.server import RunningServer, serve
+from ouroscope.security.settings import Security
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.telemetry.service_metrics import ServiceMetrics
 from ouroscope.v1 import generator_pb2, generator_pb2_grpc
 from services.generator.backend import Backend
+from services.generator.backends import Backends
+from services.generator.declared import DeclaredBackend
 from services.generator.jobs import Jobs
 from services.generator.servicer import GeneratorServicer
 
 SERVICE_NAME = generator_pb2.DESCRIPTOR.services_by_name["GeneratorService"].full_name
 MAX_MODEL_BYTES = 200 * 1024**3
+_AT_ONCE = 4
+"""Operations per server: so many arms of a run write side by side."""
 
 
 async def start(
@@ -25,6 +33,8 @@ async def start(
     address: str = "127.0.0.1:0",
     *,
     backend: Backend | None = None,
+    declared: Sequence[DeclaredBackend] = (),
+    tasks: Path | None = None,
     threads: int = 0,
     device: str = "auto",
     dtype: str = "auto",
@@ -33,13 +43,16 @@ async def start(
     queue_limit: int = 100,
     metrics: ServiceMetrics | None = None,
     allow_public: bool = False,
+    security: Security = Security(),  # noqa: B008  # frozen
 ) -> RunningServer:
     """Start a generator and return it when it answers.
 
     Args:
         store: Where corpora, models and predictions are.
         address: `host:port`; port 0 takes a free one.
-        backend: What runs models; by default transformers in this process.
+        backend: What runs models where a request names no other; by default transformers in this process.
+        declared: Servers that a request may name.
+        tasks: Folder with tasks of lm-evaluation-harness beside those that it ships.
         threads: Processor threads of one operation; 0 takes as many as the process may use.
         device: See HfBackend.
         dtype: See HfBackend.
@@ -47,17 +60,27 @@ async def start(
         max_model_bytes: Largest model that may be imported.
         queue_limit: Operations that may wait.
         metrics: Where calls and tokens are counted.
-        allow_public: Whether other machines may reach it.
+        allow_public: Whether other machines may reach it although strangers are not kept out.
+        security: TLS, tokens and limits.
 
     Raises:
         CapabilityMissing: this machine has no such device.
+        NotFound: there is no folder `tasks`.
+        InvalidRequest: the variable that holds the token of a declared server is not set.
         PreconditionFailed: the address cannot be used.
     """
+    if tasks is not None and not tasks.is_dir():
+        raise NotFound(f"there is no folder {str(tasks)!r}; OURO_GENERATOR_TASKS names one with YAML files of tasks")
     if backend is None:
         backend = await asyncio.to_thread(_transformers, store, device, dtype, threads, kept_models)
-    table = TaskTable(store, queue_limit=queue_limit)
+    servers = await asyncio.to_thread(_servers, store, declared)
+    backends = Backends(backend, servers, {one.name: one.weights.value for one in declared})
+    # Work for a server mostly waits; what runs here takes turns.
+    table = TaskTable(store, workers=1 + _AT_ONCE * len(servers), queue_limit=queue_limit)
     on_tokens = metrics.tokens_generated.inc if metrics else lambda _: None
-    jobs = Jobs(store=store, backend=backend, max_model_bytes=max_model_bytes, on_tokens=on_tokens)
+    jobs = Jobs(
+        store=store, backends=backends, max_model_bytes=max_model_bytes, tasks_folder=tasks, on_tokens=on_tokens
+    )
     if metrics:
         metrics.watch_queue(SERVICE_NAME, lambda: table.waiting)
 
@@ -67,10 +90,27 @@ async def start(
         return SERVICE_NAME, add_operations(OperationsServicer(TableSource(table)), server)
 
     try:
-        return await serve(add_services, address, metrics=metrics, allow_public=allow_public, on_drain=[table.close])
+        return await serve(
+            add_services,
+            address,
+            metrics=metrics,
+            allow_public=allow_public,
+            security=security,
+            on_drain=[table.close, backends.close],
+        )
     except BaseException:
         await table.close()
+        await backends.close()
         raise
+
+
+def _servers(store: ArtifactStore, declared: Sequence[DeclaredBackend]) -> list[Backend]:
+    if not declared:
+        return []
+    # Imported here: a generator without servers needs no HTTP client.
+    from services.generator.opening import open_backend
+
+    return [open_backend(one, store) for one in declared]
 
 
 def _transformers(store: ArtifactStore, device: str, dtype: str, threads: int, kept_models: int) -> Backend:

@@ -10,7 +10,16 @@ from google.longrunning import operations_pb2
 
 from ouroscope.operations.servicer import Operations
 from ouroscope.records.artifacts import ArtifactRef
-from ouroscope.records.generation import Generate, Generated, ModelInfo, PreparePrompts, Score, Scored
+from ouroscope.records.generation import (
+    EvaluatedTasks,
+    EvaluateTasks,
+    Generate,
+    Generated,
+    ModelInfo,
+    PreparePrompts,
+    Score,
+    Scored,
+)
 from ouroscope.rpc.errors import rpc_errors
 from ouroscope.v1 import generator_pb2, generator_pb2_grpc
 from ouroscope.wire import from_proto, to_proto
@@ -27,7 +36,8 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
     async def ImportModel(self, request: generator_pb2.ImportModelRequest, context: Any) -> operations_pb2.Operation:
         """Bring a model into the store."""
         async with rpc_errors(context):
-            found, work = await asyncio.to_thread(self.jobs.import_model, request.source)
+            base = from_proto(ArtifactRef, request.base) if request.HasField("base") else None
+            found, work = await asyncio.to_thread(self.jobs.import_model, request.source, base)
             return await self._start("ImportModel", found, ModelInfo, work, request)
 
     async def GetModel(self, request: generator_pb2.GetModelRequest, context: Any) -> generator_pb2.ModelInfo:
@@ -56,6 +66,22 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         async with rpc_errors(context):
             asked, work = await asyncio.to_thread(self.jobs.score, from_proto(Score, request))
             return await self._start("Score", asked, Scored, work, request)
+
+    async def EvaluateTasks(
+        self, request: generator_pb2.EvaluateTasksRequest, context: Any
+    ) -> operations_pb2.Operation:
+        """Let a model do tasks of lm-evaluation-harness."""
+        async with rpc_errors(context):
+            asked, work = await asyncio.to_thread(self.jobs.evaluate_tasks, from_proto(EvaluateTasks, request))
+            return await self._start("EvaluateTasks", asked, EvaluatedTasks, work, request)
+
+    async def ListBackends(
+        self, request: generator_pb2.ListBackendsRequest, context: Any
+    ) -> generator_pb2.ListBackendsResponse:
+        """Say which backends there are and what each can do."""
+        async with rpc_errors(context):
+            found = await asyncio.to_thread(self.jobs.backends.infos)
+            return generator_pb2.ListBackendsResponse(backends=map(to_proto, found))
 
     async def _start(self, method: str, asked: Any, answer: type[Any], work: Any, request: Any) -> Any:
         return await self.operations.start(method, asked, answer, work, request_id=request.request_id)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from ouroscope.settings import boolean, one_of, positive, seconds, variable, whole_number
+from ouroscope.settings import boolean, directory, one_of, positive, seconds, variable, whole_number
 from ouroscope.telemetry.logs import LEVELS
 
 PREFIX = "OURO_GENERATOR"
@@ -16,9 +17,16 @@ class GeneratorSettings:
 
     store: str = variable(str, "artifact store: a directory, file://, s3:// or memory://", "ouroscope-data/store")
     address: str = variable(str, "host:port to listen on", "127.0.0.1:50051")
-    allow_public: bool = variable(boolean, "listen where other machines reach it; nobody is asked who they are", False)
+    allow_plaintext: bool = variable(
+        boolean,
+        "listen where strangers reach it: without TLS, or without asking who they are",
+        False,
+        formerly="ALLOW_PUBLIC",
+    )
     metrics_port: int = variable(whole_number, "port of /metrics; 0 takes a free one", 9465)
     metrics_host: str = variable(str, "address of /metrics", "127.0.0.1")
+    backends: Path | None = variable(directory, "YAML file that declares servers, see backends.md", None)
+    tasks: Path | None = variable(directory, "folder with tasks of lm-evaluation-harness of your own", None)
     device: str = variable(one_of("auto", "cpu", "cuda", "mps"), "what runs the model", "auto")
     dtype: str = variable(
         one_of("auto", "float32", "bfloat16", "float16"), "number type; auto: float32 on cpu, bfloat16 on cuda", "auto"

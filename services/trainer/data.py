@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import tempfile
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -13,11 +13,16 @@ from typing import IO, Any
 import numpy as np
 from transformers import AutoTokenizer
 
+from ouroscope.chat import chat_frame
 from ouroscope.errors import InvalidRequest, StorageFull, UntrustedArtifact
 from ouroscope.models import BUILDING
-from services.trainer.packing import Tokens
+from ouroscope.records.documents import Document
+from ouroscope.records.generation import ChatFormat
+from ouroscope.records.training import LossScope
+from ouroscope.tokens import Tokens as TextTokens
+from services.trainer.packing import Tokens, context
 
-_TEXTS_AT_ONCE = 256
+_DOCUMENTS_AT_ONCE = 256
 
 
 class TokenFile:
@@ -72,47 +77,69 @@ class TokenFile:
 
 
 class Tokenizer:
-    """The tokenizer of a model directory that has been checked."""
+    """The tokenizer of a model directory that has been checked; it cuts text as generation does."""
 
-    def __init__(self, directory: Path, vocabulary: int) -> None:
+    def __init__(
+        self, directory: Path, vocabulary: int, scope: LossScope = LossScope.ALL, chat: ChatFormat | None = None
+    ) -> None:
         """Open it.
 
         Args:
             directory: A directory that `check_model_directory` accepted.
             vocabulary: Rows of the model's embedding; no token may lie beyond.
+            scope: Which tokens of a document count.
+            chat: Documents as answers of a chat: nothing but an answer and its end counts; None as plain text.
+
+        Raises:
+            InvalidRequest: the model has no template for a chat.
         """
         with BUILDING:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(
-                directory, local_files_only=True, trust_remote_code=False
-            )
-        self._vocabulary = vocabulary
+            opened: Any = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        self._end = opened.eos_token_id
+        self._tokens = TextTokens.open(directory)
+        self._frame = chat_frame(directory, chat) if chat else None
+        self._vocabulary, self._scope = vocabulary, scope
 
     @property
     def end(self) -> int:
-        """Return the token that closes a document.
+        """Return the token that closes a document; as context where the template of a chat has ended it already.
 
         Raises:
             InvalidRequest: the tokenizer has none.
         """
-        if self._tokenizer.eos_token_id is None:
+        if self._end is None:
             raise InvalidRequest(
                 "the tokenizer of the model has no end-of-sequence token; set eos_token and save it again"
             )
-        return int(self._tokenizer.eos_token_id)
+        return ~int(self._end) if self._frame and self._frame.ends else int(self._end)
 
-    def tokens(self, texts: Iterable[str], check: Callable[[], None]) -> Iterator[Tokens]:
-        """Yield the tokens of each text, without special tokens; `check` is called between portions and may raise.
+    def tokens(self, documents: Iterable[Document], check: Callable[[], None]) -> Iterator[Tokens]:
+        """Yield the tokens of each document, those that do not count as context; `check` is called now and then.
 
         A text that spells a special token is read as the text it is: a document cannot end itself.
         """
-        remaining = iter(texts)
-        while portion := list(islice(remaining, _TEXTS_AT_ONCE)):
+        cut = self._whole if self._scope is LossScope.ALL else self._continuations
+        remaining = iter(documents)
+        while portion := list(islice(remaining, _DOCUMENTS_AT_ONCE)):
             check()
-            encoded = self._tokenizer(portion, add_special_tokens=False, split_special_tokens=True, verbose=False)
-            for tokens in encoded["input_ids"]:
+            for text in cut(portion):
+                tokens = self._framed(text) if text and self._frame else text
                 self._check_range(tokens)
                 yield tokens
 
+    def _whole(self, documents: Sequence[Document]) -> Iterable[Tokens]:
+        return self._tokens.encode_many([document.text for document in documents])
+
+    def _continuations(self, documents: Sequence[Document]) -> Iterable[Tokens]:
+        for document in documents:
+            prefix, rest = self._tokens.split(document.text, document.prefix_length)
+            yield [*context(prefix), *rest]
+
+    def _framed(self, text: Tokens) -> Tokens:
+        assert self._frame
+        end = [token for token in self._frame.after[:1] if token in self._frame.ends]
+        return [*context(self._frame.before), *text, *end, *context(self._frame.after[len(end) :])]
+
     def _check_range(self, tokens: Tokens) -> None:
-        if tokens and max(tokens) >= self._vocabulary:
+        if tokens and max(max(tokens), ~min(tokens)) >= self._vocabulary:
             raise UntrustedArtifact("the model is refused: its tokenizer knows more tokens than its weights")

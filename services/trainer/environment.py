@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import importlib.util
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ import torch
 import transformers
 
 from ouroscope.errors import CapabilityMissing
+from ouroscope.records.training import BaseWeights, Method, Optimizer, Recipe
 
-_TRAINING = "1"
+_TRAINING = "2"
 """Number of the way we train; raised when the same request would give another model."""
-_LIBRARIES = ("torch", "transformers", "peft", "tokenizers")
+_LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "bitsandbytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,12 +91,45 @@ def prepare(threads: int = 0, device: str = "auto") -> Environment:
     )
 
 
+def check_able(recipe: Recipe, environment: Environment) -> None:
+    """Check that this machine has what `recipe` asks for.
+
+    Raises:
+        CapabilityMissing: with what is missing, and what would do instead.
+    """
+    four_bit = recipe.method is Method.LORA and recipe.lora.base_weights is BaseWeights.FOUR_BIT
+    asked = [("recipe.lora.base_weights 4BIT", "BFLOAT16")] if four_bit else []
+    asked += [("recipe.optimizer ADAMW_8BIT", "ADAFACTOR")] if recipe.optimizer is Optimizer.ADAMW_8BIT else []
+    _check_shardable(recipe, [what for what, _ in asked])
+    for what, instead in asked:
+        if environment.device != "cuda":
+            raise CapabilityMissing(f"{what} needs a GPU that CUDA can use, and this trainer has none; take {instead}")
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise CapabilityMissing(
+                f"{what} needs bitsandbytes, which is not installed here; install it or take {instead}"
+            )
+
+
+def _check_shardable(recipe: Recipe, packed: list[str]) -> None:
+    """Refuse what cannot be split over processes: FSDP2 knows no packed bits, and torch's Adafactor no shards."""
+    whole = [*packed, *(["recipe.optimizer ADAFACTOR"] if recipe.optimizer is Optimizer.ADAFACTOR else [])]
+    if recipe.processes > 1 and whole:
+        raise CapabilityMissing(
+            f"{whole[0]} works in one process only; set recipe.processes to 1, or take ADAMW and BFLOAT16"
+        )
+
+
 def _multiplies_bfloat16(device: str) -> bool:
     """Return whether the hardware itself multiplies bfloat16: emulated, it would be slower than float32."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     able = torch.cpu.get_capabilities()
     return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def places(device: str) -> int:
+    """Return how many processes can train here side by side: one for each GPU, or for each processor."""
+    return torch.cuda.device_count() if device == "cuda" else _processors()
 
 
 def _processors() -> int:

@@ -2,9 +2,10 @@
 
 On a CPU the result depends on the arguments alone: the order of the data has its own seed, dropout is seeded anew at
 every step, and operations are the deterministic ones. So a job that was killed and resumed ends with the same bits as
-one that was not, and a checkpoint needs no random state.
+one that was not, and a checkpoint needs no random state. Several processes make every step together: each learns from
+its blocks of the same batch, and what is summed or decided is the same number in all of them (see world.py).
 
-Shapes: B = blocks of one micro-step, T = tokens of a block, V = vocabulary.
+Shapes: B = blocks of one micro-step, T = tokens of a block.
 """
 
 from __future__ import annotations
@@ -15,19 +16,21 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Protocol
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from ouroscope.errors import LimitExceeded, OuroscopeError, StorageFull, UntrustedArtifact
-from ouroscope.models import BUILDING, SAFELY
+from ouroscope.errors import LimitExceeded, OuroscopeError, StorageFull
 from ouroscope.records.progress import Progress
 from ouroscope.records.training import Recipe
 from ouroscope.seeds import derive_seed
+from services.trainer.course import Course, put_back
 from services.trainer.environment import Environment
+from services.trainer.heldout import Heldout
+from services.trainer.objective import Tally, backward, counted_tokens, mean_loss
+from services.trainer.optimizers import new_optimizer
 from services.trainer.progress import Meter, check_health, learning_rate
+from services.trainer.world import Alone, World, plain_number
 
 Weights = dict[str, torch.nn.Parameter]
 Blocks = Callable[[int], Iterator["array[int]"]]  # quoted: arrays take no type argument at run time before 3.12
@@ -50,38 +53,11 @@ class Control(Protocol):
 class Memory(Protocol):
     """Where a job keeps what it needs to go on after a kill."""
 
-    def restore(self, weights: Weights, optimizer: torch.optim.Optimizer) -> list[float]:
-        """Put the last state back and return the loss of every step made so far."""
+    def restore(self, weights: Weights, optimizer: torch.optim.Optimizer) -> Course:
+        """Put the last state back and return what happened so far."""
 
-    def save(self, weights: Weights, optimizer: torch.optim.Optimizer, losses: Sequence[float]) -> None:
+    def save(self, weights: Weights, optimizer: torch.optim.Optimizer, course: Course) -> None:
         """Keep the state, all of it or nothing."""
-
-
-def open_model(directory: Path, environment: Environment) -> PreTrainedModel:
-    """Return the model of a checked directory with float32 weights, on the device.
-
-    Raises:
-        UntrustedArtifact: the weights do not belong to the architecture that the configuration names.
-    """
-    try:
-        with BUILDING:
-            model, found = AutoModelForCausalLM.from_pretrained(
-                directory,
-                dtype=torch.float32,
-                **SAFELY,
-                output_loading_info=True,
-            )
-    except (ValueError, KeyError, RuntimeError, OSError) as error:
-        raise UntrustedArtifact(
-            f"the model is refused: transformers cannot open it ({type(error).__name__})"
-        ) from error
-    missing = sorted(found["missing_keys"]) + sorted(str(item[0]) for item in found["mismatched_keys"])
-    if missing:
-        raise UntrustedArtifact(
-            f"the model is refused: {len(missing)} weights are missing or misshapen, as {missing[0]}"
-        )
-    placed: PreTrainedModel = model.to(environment.device)
-    return placed
 
 
 def trainable(model: torch.nn.Module) -> Weights:
@@ -99,10 +75,13 @@ def train(
     memory: Memory,
     control: Control,
     clock: Callable[[], float],
-) -> list[float]:
-    """Make all steps of `recipe` that are not made yet, changing `model`; return the loss of every step.
+    heldout: Heldout | None = None,
+    world: World | None = None,
+) -> Course:
+    """Make all steps of `recipe` that are not made yet, changing `model`; return what happened.
 
-    A loss is the mean over the step's tokens, in nats per token.
+    A loss is the mean over the step's tokens that count, in nats per token. With `recipe.patience` the model ends with
+    the weights of the best evaluation on `heldout`, which may be those of an earlier step.
 
     Raises:
         Cancelled, Unavailable: `control` said so; what was reached is kept in `memory`.
@@ -110,22 +89,27 @@ def train(
         LimitExceeded: the batch does not fit into memory.
         StorageFull: a checkpoint does not fit; the one before it is intact.
     """
+    world = world or Alone()
     weights = trainable(model)
-    optimizer = _optimizer(weights, recipe, environment)
-    losses = memory.restore(weights, optimizer)
-    meter = Meter(recipe, clock, done=len(losses))
-    supply = _steps(blocks, recipe, first=len(losses))
-    step = partial(_step, model, weights, optimizer, recipe, environment, vocabulary)
+    optimizer = new_optimizer(weights, recipe)
+    course = memory.restore(weights, optimizer)
+    meter = Meter(recipe, clock, done=course.steps)
+    supply = _steps(blocks, recipe, world, first=course.steps)
+    step = partial(_step, model, weights, optimizer, recipe, environment, world, vocabulary)
     model.train()
     with _only_user_of_randomness(control, environment), _memory_errors(recipe):
-        while len(losses) < recipe.steps:
-            _check(control, keep=lambda: memory.save(weights, optimizer, losses))
-            losses.append(step(len(losses), next(supply)))
-            control.report(meter.progress(len(losses), losses[-1]))
-            if len(losses) % recipe.checkpoint_steps == 0 and len(losses) < recipe.steps:
-                memory.save(weights, optimizer, losses)
+        while not course.over(recipe):
+            _check(control, world, keep=lambda: memory.save(weights, optimizer, course))
+            course.losses.append(step(course.steps, next(supply)))
+            if heldout:
+                heldout.watch(model, weights, course, environment, world)
+            control.report(meter.progress(course.steps, course.losses[-1], course.last_heldout_loss))
+            if course.steps % recipe.checkpoint_steps == 0 and not course.over(recipe):
+                memory.save(weights, optimizer, course)
+    if course.best:
+        put_back(course.best, weights)
     model.eval()
-    return losses
+    return course
 
 
 def _step(
@@ -134,57 +118,45 @@ def _step(
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,
     environment: Environment,
+    world: World,
     vocabulary: int,
     step: int,
     batches_BT: Sequence[torch.Tensor],
-) -> float:
-    """Learn from the micro-batches of one step, which count the same since all blocks are full; return its loss."""
-    torch.manual_seed(derive_seed(recipe.seed, "dropout", step))
+) -> float | None:
+    """Learn from the micro-batches of one step; return its loss, or None where no token counts and no weight moves."""
+    torch.manual_seed(derive_seed(recipe.seed, "dropout", step, *([world.rank] if world.rank else [])))
     optimizer.zero_grad(set_to_none=True)
-    loss = sum(_backward(model, batch_BT, len(batches_BT), environment) for batch_BT in batches_BT)
-    norm = torch.nn.utils.clip_grad_norm_(weights.values(), recipe.max_gradient_norm)
+    (counted,) = world.mean(counted_tokens(batches_BT))
+    tallies = [backward(model, batch_BT, counted, recipe.truncation, environment) for batch_BT in batches_BT]
+    nats, kept = world.mean(sum(tally.loss for tally in tallies), sum(tally.kept for tally in tallies))
+    loss = mean_loss(Tally(nats, kept), counted, weights.values())
+    if loss is None:
+        return None
+    norm = plain_number(torch.nn.utils.clip_grad_norm_(weights.values(), recipe.max_gradient_norm))
     # Before the weights move: what a checkpoint holds is always sound.
-    check_health(step, loss, float(norm), vocabulary, recipe)
+    check_health(step, loss, norm, vocabulary, recipe)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, recipe)
     optimizer.step()
     return loss
 
 
-def _backward(model: torch.nn.Module, batch_BT: torch.Tensor, parts: int, environment: Environment) -> float:
-    """Add the gradient of one micro-batch and return its part of the step's loss."""
-    batch_BT = batch_BT.to(environment.device)
-    # Around the forward pass only: inside, autocast keeps copies of the weights that a step would make stale.
-    with environment.arithmetic():
-        logits_BTV = model(input_ids=batch_BT, use_cache=False).logits
-    logits_NV, targets_N = logits_BTV[:, :-1].float().flatten(0, 1), batch_BT[:, 1:].flatten()
-    loss = torch.nn.functional.cross_entropy(logits_NV, targets_N) / parts
-    loss.backward()  # type: ignore[no-untyped-call]
-    return float(loss.detach())
-
-
-def _optimizer(weights: Weights, recipe: Recipe, environment: Environment) -> torch.optim.Optimizer:
-    """Return AdamW that decays matrices, and neither biases nor the gains of norms."""
-    matrices = [weight for weight in weights.values() if weight.ndim >= 2]
-    others = [weight for weight in weights.values() if weight.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=recipe.learning_rate, fused=True)
-
-
-def _steps(blocks: Blocks, recipe: Recipe, first: int) -> Iterator[list[torch.Tensor]]:
-    """Yield the micro-batches [B, T] of each step, from step `first` on."""
+def _steps(blocks: Blocks, recipe: Recipe, world: World, first: int) -> Iterator[list[torch.Tensor]]:
+    """Yield this process's share of the micro-batches [B, T] of each step, from step `first` on."""
     stream = blocks(first * recipe.gradient_accumulation * recipe.batch_size)
     while True:
-        yield [
-            torch.stack([torch.frombuffer(block, dtype=torch.int64) for block in islice(stream, recipe.batch_size)])
-            for _ in range(recipe.gradient_accumulation)
-        ]
+        batches_BT = (_stacked(islice(stream, recipe.batch_size)) for _ in range(recipe.gradient_accumulation))
+        yield [world.share(batch_BT) for batch_BT in batches_BT]
 
 
-def _check(control: Control, keep: Callable[[], None]) -> None:
+def _stacked(blocks: Iterator[array[int]]) -> torch.Tensor:
+    return torch.stack([torch.frombuffer(block, dtype=torch.int64) for block in blocks])
+
+
+def _check(control: Control, world: World, keep: Callable[[], None]) -> None:
     """Stop if asked to, but first keep what was reached: a drained service goes on from here, not from the start."""
     try:
-        control.check()
+        world.together(control.check)
     except OuroscopeError:
         with contextlib.suppress(StorageFull):
             keep()

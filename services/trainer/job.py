@@ -4,32 +4,53 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import structlog
-from transformers import PreTrainedModel
+import torch
 
 from ouroscope.corpora.stored import read_corpus
-from ouroscope.errors import FieldProblem, InvalidRequest, TrainingDiverged
+from ouroscope.errors import CapabilityMissing, FieldProblem, InvalidRequest, TrainingDiverged
 from ouroscope.models import CheckedModel, check_model_directory
 from ouroscope.operations.requests import request_digest
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.progress import Progress
-from ouroscope.records.training import FineTune, FineTuned, Method
+from ouroscope.records.training import FineTune, FineTuned, Recipe
 from ouroscope.store import ArtifactStore, Draft
-from services.trainer.adapters import merged, with_adapters
+from ouroscope.stored_models import BASE, StoredModel, stored_model
 from services.trainer.checkpoints import Checkpoints
+from services.trainer.course import Course, put_back
 from services.trainer.data import TokenFile, Tokenizer
-from services.trainer.environment import Environment
-from services.trainer.finetune import Blocks, Control, open_model, train
+from services.trainer.environment import Environment, check_able
+from services.trainer.finetune import Blocks, Control, Memory, train, trainable
+from services.trainer.heldout import Heldout
+from services.trainer.opening import keeps_adapter, open_learner, plain_model, vocabulary_of
 from services.trainer.packing import packed_blocks
 from services.trainer.progress import loss_curve, tokens_per_step
-from services.trainer.publish import write_model
+from services.trainer.publish import write_adapter, write_model
 from services.trainer.requests import METHOD, check_request
+from services.trainer.world import Alone, Group, World
 
 log = structlog.get_logger(__name__)
+
+
+class Helpers(Protocol):
+    """Several processes that train in place of this one."""
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse what they cannot do.
+
+        Raises:
+            CapabilityMissing: so many processes are not to be had here.
+        """
+
+    def trained(
+        self, request: FineTune, environment: Environment, control: Control
+    ) -> AbstractContextManager[tuple[Course, Mapping[str, torch.Tensor]]]:
+        """Train; give what happened and the weights that moved, which are there as long as the context is open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,67 +62,158 @@ class Job:
     environment: Environment
     control: Control
     clock: Callable[[], float] = time.monotonic
+    helpers: Helpers | None = None
+    """Who trains where the recipe asks for several processes."""
 
     def run(self) -> FineTuned:
         """Train and publish. A job that was stopped goes on from its last checkpoint when it is asked for again.
 
         Raises:
             NotFound: the model or a corpus is not in the store.
-            InvalidRequest: the recipe does not fit the model, or there is nothing to learn from.
+            InvalidRequest: the recipe does not fit the model or the stored adapter, or there is nothing to learn from.
             UntrustedArtifact: the model could run code, or its parts do not fit together.
+            CapabilityMissing: the recipe asks for what this machine has not.
             TrainingDiverged: the loss left every bound.
             Cancelled, Unavailable: `control` said so; a checkpoint is kept.
             StorageFull: no room; nothing was published.
         """
         check_request(self.request)
-        base = self.store.directory(self.request.model)
-        checked = check_model_directory(base)
-        _check_fit(self.request, checked)
-        draft = self.store.draft(request_digest(METHOD, self.request, self.environment.fingerprint))
+        check_able(self.request.recipe, self.environment)
+        stored, checked = self._opened()
+        draft = self._draft()
         with _drop_if_diverged(draft):
-            model, losses = self._trained(base, draft)
-        ref = self._published(model, base, checked)
+            learner, course = self._trained(stored, draft)
+        ref = self._published(learner, stored, checked, course)
         draft.discard()
-        log.info("model.published", digest=ref.digest[:12], steps=len(losses), loss=round(losses[-1], 4))
-        tokens = len(losses) * tokens_per_step(self.request.recipe)
-        return FineTuned(model=ref, steps=len(losses), tokens=tokens, losses=loss_curve(losses))
+        return self._outcome(ref, course)
 
-    def _trained(self, base: Path, draft: Draft) -> tuple[PreTrainedModel, list[float]]:
-        """Return the trained model, without adapters, and the loss of every step."""
+    def take_part(
+        self, world: Group, memory: Callable[[Draft], Memory]
+    ) -> tuple[Course, Mapping[str, torch.nn.Parameter]]:
+        """Do the training of `run` as one of several processes, and publish nothing; raises what `run` does.
+
+        Args:
+            world: This process and the others.
+            memory: Makes what keeps checkpoints in the job's draft.
+
+        Returns:
+            What happened, and the weights that moved, each in as many parts as there are processes.
+        """
+        stored, _ = self._opened()
+        learner, environment = world.in_turn(lambda: self._placed(stored, world))
+        # Before the training: after a forward pass without a backward one, the model shows gathered copies instead.
+        weights = trainable(learner)
+        return self._taught(learner, stored, memory(self._draft()), world, environment), weights
+
+    def _placed(self, stored: StoredModel, world: Group) -> tuple[torch.nn.Module, Environment]:
+        # Opened in the processor's memory, whatever trains: a model may be larger than what holds a part of it.
+        learner = open_learner(stored, self.request.recipe, replace(self.environment, device="cpu"))
+        return learner, world.place(learner, self.environment)
+
+    def _opened(self) -> tuple[StoredModel, CheckedModel]:
+        stored = stored_model(self.store, self.request.model)
+        checked = check_model_directory(stored.directory)
+        _check_fit(self.request, checked)
+        return stored, checked
+
+    def _draft(self) -> Draft:
+        return self.store.draft(request_digest(METHOD, self.request, self.environment.fingerprint))
+
+    def _trained(self, stored: StoredModel, draft: Draft) -> tuple[torch.nn.Module, Course]:
+        """Return what learnt, and what happened."""
+        if self.request.recipe.processes > 1:
+            return self._trained_by_helpers(stored)
+        learner = open_learner(stored, self.request.recipe, self.environment)
+        return learner, self._taught(learner, stored, Checkpoints(draft), Alone(), self.environment)
+
+    def _trained_by_helpers(self, stored: StoredModel) -> tuple[torch.nn.Module, Course]:
+        if self.helpers is None:
+            raise CapabilityMissing("this trainer works in one process; set recipe.processes to 1")
+        self.helpers.check(self.request.recipe)
+        with self.helpers.trained(self.request, self.environment, self.control) as (course, weights):
+            learner = open_learner(stored, self.request.recipe, replace(self.environment, device="cpu"))
+            put_back(weights, trainable(learner))
+        return learner, course
+
+    def _taught(
+        self,
+        learner: torch.nn.Module,
+        stored: StoredModel,
+        memory: Memory,
+        world: World,
+        environment: Environment,
+    ) -> Course:
+        """Change the learner; return what happened."""
         recipe = self.request.recipe
-        model = open_model(base, self.environment)
-        vocabulary = int(model.get_input_embeddings().weight.shape[0])
-        blocks = self._blocks(Tokenizer(base, vocabulary))
-        learner = with_adapters(model, recipe.lora, recipe.seed) if recipe.method is Method.LORA else model
-        losses = train(
+        vocabulary = vocabulary_of(learner)
+        tokenizer = Tokenizer(stored.directory, vocabulary, recipe.loss_scope, recipe.chat)
+        blocks, heldout = self._blocks(tokenizer), self._heldout(tokenizer)
+        return train(
             learner,
             blocks,
             recipe,
-            self.environment,
+            environment,
             vocabulary=vocabulary,
-            memory=Checkpoints(draft),
+            memory=memory,
             control=self.control,
             clock=self.clock,
+            heldout=heldout,
+            world=world,
         )
-        return (merged(learner) if recipe.method is Method.LORA else model), losses
 
     def _blocks(self, tokenizer: Tokenizer) -> Blocks:
         self.control.report(Progress(stage="read"))
-        texts = (document.text for corpus in self.request.corpora for document in read_corpus(self.store, corpus))
-        documents = TokenFile(tokenizer.tokens(texts, self.control.check))
+        documents = self._documents(tokenizer, self.request.corpora)
         recipe = self.request.recipe
         log.info("corpora.read", documents=len(documents), corpora=len(self.request.corpora))
         return lambda first: packed_blocks(
             documents, block_tokens=recipe.block_tokens, end=tokenizer.end, seed=recipe.seed, first=first
         )
 
-    def _published(self, model: PreTrainedModel, base: Path, checked: CheckedModel) -> ArtifactRef:
-        steps = self.request.recipe.steps
-        self.control.report(Progress(stage="publish", done=steps, total=steps, unit="steps"))
-        summary: dict[str, str | int] = {"parent": str(self.request.model), "parameters": checked.parameters}
+    def _heldout(self, tokenizer: Tokenizer) -> Heldout | None:
+        request = self.request
+        if not request.recipe.heldout_steps or request.heldout is None:
+            return None
+        return Heldout(self._documents(tokenizer, (request.heldout,)), request.recipe, tokenizer.end)
+
+    def _documents(self, tokenizer: Tokenizer, corpora: tuple[ArtifactRef, ...]) -> TokenFile:
+        documents = (document for corpus in corpora for document in read_corpus(self.store, corpus))
+        return TokenFile(tokenizer.tokens(documents, self.control.check))
+
+    def _published(
+        self, learner: torch.nn.Module, stored: StoredModel, checked: CheckedModel, course: Course
+    ) -> ArtifactRef:
+        request, recipe = self.request, self.request.recipe
+        self.control.report(Progress(stage="publish", done=course.steps, total=course.steps, unit="steps"))
+        summary: dict[str, str | int] = {"parent": str(request.model), "parameters": checked.parameters}
         with self.store.scratch() as folder:
-            files = write_model(model, base, checked, self.request, folder)
+            if keeps_adapter(recipe):
+                files = write_adapter(learner, stored.whole, request, folder)
+                own = sum(weight.numel() for weight in trainable(learner).values())
+                summary |= {"parameters": own, BASE: str(stored.whole)}
+            else:
+                model = plain_model(learner, stored, recipe, self.environment)
+                files = write_model(model, stored.directory, checked, request, folder)
             return self.store.publish(ArtifactKind.MODEL, None, files, summary)
+
+    def _outcome(self, ref: ArtifactRef, course: Course) -> FineTuned:
+        last = next((round(loss, 4) for loss in reversed(course.losses) if loss is not None), None)
+        log.info(
+            "model.published",
+            digest=ref.digest[:12],
+            steps=course.steps,
+            loss=last,
+            heldout_loss=course.last_heldout_loss,
+            steps_without_loss=course.losses.count(None),
+            stopped_early=course.steps < self.request.recipe.steps,
+        )
+        return FineTuned(
+            model=ref,
+            steps=course.steps,
+            tokens=course.steps * tokens_per_step(self.request.recipe),
+            losses=loss_curve(course.losses),
+            heldout_losses=tuple(course.heldout),
+        )
 
 
 def _check_fit(request: FineTune, checked: CheckedModel) -> None:

@@ -3,6 +3,9 @@
 Padding would spend compute on nothing, so documents are written one after another, each closed by the end token, and
 the stream is cut into blocks of equal length. The stream never ends: when every document has been read, the next epoch
 begins in another order, so the number of optimiser steps is the recipe's alone, whatever the size of the corpus.
+
+A token that is context and nothing else, which nobody is to learn, is written as its complement, `~token`: one array
+says what a model sees and what it learns, through files, blocks and tensors.
 """
 
 from __future__ import annotations
@@ -46,6 +49,15 @@ class DocumentList:
     def length(self, position: int, /) -> int:
         """Return the number of tokens of one document."""
         return len(self._documents[position])
+
+
+def context(tokens: Tokens) -> list[int]:
+    """Return `tokens` written as context.
+
+    >>> context([0, 7])
+    [-1, -8]
+    """
+    return [~token for token in tokens]
 
 
 def epoch_order(documents: int, seed: int, epoch: int) -> Sequence[int]:

@@ -39,18 +39,25 @@ _DECAY: dict[Schedule, Callable[[float], float]] = {
 }
 
 
-def loss_curve(losses: Sequence[float], points: int = MOST_POINTS) -> tuple[LossPoint, ...]:
+def evaluates(step: int, recipe: Recipe) -> bool:
+    """Return whether held-out text is looked at after `step` steps: after every `heldout_steps`, and after the last."""
+    return recipe.heldout_steps > 0 and (step % recipe.heldout_steps == 0 or step >= recipe.steps)
+
+
+def loss_curve(losses: Sequence[float | None], points: int = MOST_POINTS) -> tuple[LossPoint, ...]:
     """Return the mean loss of equal stretches of steps, at most `points` of them, the last one maybe shorter.
+
+    Steps without a loss are left out of the means, and stretches of nothing else out of the curve.
 
     >>> loss_curve([4.0, 2.0, 1.0], points=2)
     (LossPoint(step=2, loss=3.0), LossPoint(step=3, loss=1.0))
     """
     stretch = max(1, math.ceil(len(losses) / points))
-    pieces = (losses[start : start + stretch] for start in range(0, len(losses), stretch))
-    return tuple(
-        LossPoint(step=min((number + 1) * stretch, len(losses)), loss=math.fsum(piece) / len(piece))
-        for number, piece in enumerate(pieces)
-    )
+    pieces = [
+        (min(start + stretch, len(losses)), [loss for loss in losses[start : start + stretch] if loss is not None])
+        for start in range(0, len(losses), stretch)
+    ]
+    return tuple(LossPoint(step=end, loss=math.fsum(piece) / len(piece)) for end, piece in pieces if piece)
 
 
 def check_health(step: int, loss: float, gradient_norm: float, vocabulary: int, recipe: Recipe) -> None:
@@ -80,7 +87,7 @@ class Meter:
         # Speed is that of the last steps: the first ones are slow, and a resumed job did not make the earlier ones.
         self._marks: list[tuple[int, float]] = [(done, clock())]
 
-    def progress(self, done: int, loss: float) -> Progress:
+    def progress(self, done: int, loss: float | None, heldout_loss: float | None = None) -> Progress:
         """Return how far training is after `done` steps."""
         self._marks = [*self._marks[-_RECENT_STEPS:], (done, self._clock())]
         (since, began), now = self._marks[0], self._marks[-1][1]
@@ -91,6 +98,7 @@ class Meter:
             total=self._recipe.steps,
             unit="steps",
             loss=loss,
+            heldout_loss=heldout_loss,
             seconds_left=per_step * (self._recipe.steps - done),
             tokens_per_second=tokens_per_step(self._recipe) / per_step if per_step > 0 else None,
         )

@@ -13,13 +13,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
+from ouroscope.adapters import ADAPTER_WEIGHTS, lineage_of
 from ouroscope.canonical import to_plain
-from ouroscope.models import CONFIG, INDEX, CheckedModel
+from ouroscope.model_files import LINEAGE
+from ouroscope.models import ADAPTER_CONFIG, CONFIG, INDEX, CheckedModel
+from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.training import FineTune
-
-LINEAGE = "ouroscope.json"
+from services.trainer.adapters import adapter_settings, factors
 
 
 def write_model(
@@ -42,6 +46,21 @@ def write_model(
             shutil.copyfile(base / name, folder / name)
     _write_json(folder / CONFIG, _in_float32(checked.config))
     _write_json(folder / LINEAGE, {"version": 1, "made_by": to_plain(request)})
+    return {path.name: path for path in sorted(folder.iterdir())}
+
+
+def write_adapter(learner: torch.nn.Module, base: ArtifactRef, request: FineTune, folder: Path) -> dict[str, Path]:
+    """Write the adapter of `learner` into the empty directory `folder` and return its files by name.
+
+    Args:
+        learner: Trained, with adapters.
+        base: Whole model that the adapter belongs to; named inside, so that the digest depends on it.
+        request: What led to it.
+        folder: Where to write.
+    """
+    save_file(factors(learner), folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    _write_json(folder / ADAPTER_CONFIG, adapter_settings(learner, str(base)))
+    (folder / LINEAGE).write_bytes(lineage_of(base, made_by=to_plain(request)))
     return {path.name: path for path in sorted(folder.iterdir())}
 
 

@@ -295,6 +295,14 @@ async def test_a_run_can_be_deleted_when_it_has_ended_and_its_name_is_free_again
     assert run.state is RunState.SUCCEEDED
 
 
+async def test_a_run_whose_backend_is_not_there_fails_before_anything_is_done(place: Place) -> None:
+    before = list(place.team.journal)
+    run, _ = await place.finished((await place.client.create_run(place.spec(backend="pol"), "nowhere")).name)
+    assert run.state is RunState.FAILED
+    assert "the generator has no backend 'pol'; it has transformers" in (run.error or "")
+    assert place.team.journal == before
+
+
 async def test_what_should_not_have_happened_is_told_to_nobody_but_the_log(place: Place) -> None:
     place.team.trouble["fine_tune"] = RuntimeError("text of a document")
     run, _ = await place.finished((await place.client.create_run(place.spec(), "broken")).name)

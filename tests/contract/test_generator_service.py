@@ -15,6 +15,7 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
+import yaml
 from google.longrunning import operations_pb2_grpc
 from prometheus_client import generate_latest
 
@@ -26,6 +27,7 @@ from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document, Origin
 from ouroscope.records.generation import (
     Capability,
+    EvaluateTasks,
     Generate,
     Generated,
     PreparePrompts,
@@ -38,6 +40,7 @@ from ouroscope.store import ArtifactStore
 from ouroscope.telemetry.service_metrics import ServiceMetrics
 from ouroscope.v1 import generator_pb2_grpc
 from ouroscope.wire import to_proto
+from services.generator.declared import DeclaredBackend, ServerKind, Weights
 from services.generator.service import start
 
 TEXTS = [
@@ -84,6 +87,8 @@ async def test_one_turn_of_the_loop_from_a_name_to_probabilities(generator, stor
     )
     assert (windows.documents, written.documents, written.tokens) == (10, 10, 80)
     assert told[-1].done == told[-1].total == 10
+    assert written.served is not None
+    assert (written.served.backend, written.served.model) == ("transformers", model.model.digest)
     for prompt, document in zip(read_corpus(store, windows.corpus), read_corpus(store, written.corpus), strict=True):
         assert document.text.startswith(prompt.text[: prompt.prefix_length])
         assert (document.prompt_id, document.origin, document.generation) == (prompt.id, Origin.SYNTHETIC, 3)
@@ -150,9 +155,60 @@ async def test_errors_come_back_as_what_they_were(generator, store, human):
     assert list(store.list(ArtifactKind.CORPUS)) == [human]
 
 
+async def test_backends_are_listed_and_a_name_that_is_none_is_told_with_those_that_are(generator, human):
+    (own,) = await generator.list_backends()
+    assert (own.name, own.kind, own.problem, own.weights) == ("transformers", "transformers", "", "")
+    assert set(own.capabilities) == set(Capability)
+    model = (await generator.import_model("ouro-tiny")).model
+    with pytest.raises(NotFound, match="no backend 'pool'; there are transformers"):
+        await generator.generate(Generate(model=model, prompts=human, sampling=SAMPLING, backend="pool"))
+
+
+async def test_a_declared_server_that_is_not_there_is_listed_with_its_problem(store, connect):
+    gone = DeclaredBackend(
+        name="gone",
+        kind=ServerKind.VLLM,
+        urls=("http://127.0.0.1:9",),
+        weights=Weights.FIXED,
+        base=ArtifactRef(ArtifactKind.MODEL, "0" * 64),
+        served_name="x",
+    )
+    server = await start(store, threads=1, device="cpu", declared=[gone])
+    _, listed = await GeneratorClient(connect(server.address)).list_backends()
+    assert (listed.name, listed.kind, listed.capabilities, listed.weights) == ("gone", "vllm", (), "fixed")
+    assert "cannot be reached" in listed.problem
+    await server.stop(grace=0.0)
+
+
+async def test_tasks_are_done_by_the_model_that_the_process_holds(store, connect, tmp_path):
+    items = [{"query": "Return the mean of the", "choices": ["array", "zebra"], "label": n % 2} for n in range(6)]
+    (tmp_path / "items.jsonl").write_text("\n".join(map(json.dumps, items)))
+    task = {
+        "task": "two_choices",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(tmp_path / "items.jsonl")}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{query}}",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "{{label}}",
+    }
+    (tmp_path / "two_choices.yaml").write_text(yaml.safe_dump(task))
+    server = await start(store, threads=1, device="cpu", tasks=tmp_path)
+    client = GeneratorClient(connect(server.address))
+    model = (await client.import_model("ouro-tiny")).model
+    done = await client.evaluate_tasks(EvaluateTasks(model=model, tasks=("two_choices",)))
+    (score,) = [score for score in done.scores if score.metric == "acc"]
+    # The same question six times, and half of the answers say the other choice.
+    assert (score.value, score.examples) == (0.5, 6)
+    assert done.served is not None
+    assert done.served.model == model.digest
+    await server.stop(grace=0.0)
+
+
 async def test_a_backend_that_cannot_score_refuses_before_it_queues(store, connect, human):
     class Writer:
-        name = "writer"
+        name = kind = "writer"
         capabilities = frozenset({Capability.GENERATE})
 
         def fingerprint(self):

@@ -15,17 +15,28 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tokenizers import ByteLevelBPETokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ouroscope.client import TrainerClient
 from ouroscope.corpora.stored import write_corpus
-from ouroscope.errors import InvalidRequest, NotFound, OuroscopeError, UntrustedArtifact
+from ouroscope.errors import CapabilityMissing, InvalidRequest, NotFound, OuroscopeError, UntrustedArtifact
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document
 from ouroscope.records.progress import Progress
-from ouroscope.records.training import FineTune, FineTuned, LoraSpec, Method, Recipe
+from ouroscope.records.training import (
+    BaseWeights,
+    FineTune,
+    FineTuned,
+    LoraSpec,
+    LossScope,
+    Method,
+    Optimizer,
+    Recipe,
+)
 from ouroscope.store import ArtifactStore
+from ouroscope.stored_models import base_of
 from services.trainer.environment import prepare
 from services.trainer.job import Job
 from services.trainer.service import start
@@ -76,6 +87,36 @@ async def test_a_caller_gets_the_model_that_training_in_process_gives(trainer, s
     expected = await asyncio.to_thread(train_here, elsewhere, request, [])
     assert tuned == expected
     assert store.exists(tuned.model)
+
+
+async def test_everything_that_a_recipe_can_say_goes_over_the_wire_and_its_result_comes_back(trainer, store, asked):
+    lora = LoraSpec(rank=2, rank_stabilized=True, keep_adapter=True, base_weights=BaseWeights.BFLOAT16)
+    recipe = replace(
+        QUICK,
+        method=Method.LORA,
+        lora=lora,
+        optimizer=Optimizer.ADAFACTOR,
+        gradient_checkpointing=True,
+        loss_scope=LossScope.CONTINUATION,
+        truncation=0.9,
+        heldout_steps=2,
+        patience=9,
+    )
+    request = asked(store, replace(recipe, heldout_steps=0, patience=0))
+    told: list[Progress] = []
+    tuned = await trainer.fine_tune(replace(request, recipe=recipe, heldout=request.corpora[0]), told.append)
+    assert [point.step for point in tuned.heldout_losses] == [2, 4, 6]
+    assert base_of(store, tuned.model) == request.model
+    with pytest.raises(CapabilityMissing, match="ADAMW_8BIT"):
+        await trainer.fine_tune(replace(request, recipe=replace(QUICK, optimizer=Optimizer.ADAMW_8BIT)))
+
+
+async def test_a_trainer_that_was_told_where_writes_curves(store, connect, asked, tmp_path):
+    server = await start(store, threads=1, device="cpu", log_to=f"tensorboard:{tmp_path / 'curves'}")
+    await TrainerClient(connect(server.address)).fine_tune(asked(store, QUICK))
+    await server.stop(grace=0.0)
+    (curve,) = (tmp_path / "curves").iterdir()
+    assert EventAccumulator(str(curve)).Reload().Scalars("train/loss")[-1].step == QUICK.steps
 
 
 async def test_asking_again_answers_from_what_was_published(trainer, store, asked):

@@ -133,3 +133,22 @@ def test_parsers_read_what_they_promise(parser, text, value):
 def test_parsers_refuse_the_rest_and_say_what_would_be_right(parser, text):
     with pytest.raises(ValueError, match="must be"):
         parser(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renamed:
+    loud: bool = variable(boolean, "whether it is loud", False, formerly="NOISY")
+
+
+@pytest.mark.parametrize(
+    ("environ", "loud"),
+    [
+        ({}, False),
+        ({"OURO_TOY_NOISY": "true"}, True),
+        ({"OURO_TOY_LOUD": "true"}, True),
+        ({"OURO_TOY_LOUD": "false", "OURO_TOY_NOISY": "true"}, False),
+    ],
+)
+def test_a_former_name_works_where_the_new_one_is_not_set(environ: dict[str, str], loud: bool) -> None:
+    assert load(Renamed, environ, PREFIX) == Renamed(loud=loud)
+    assert [one.name for one in describe(Renamed, PREFIX)] == ["OURO_TOY_LOUD"]

@@ -1,4 +1,6 @@
-"""What every artifact store promises, on a directory and on fsspec's memory; then what only a directory can suffer."""
+"""What every artifact store promises, on a directory, on fsspec's memory and on S3; then what only a directory can
+suffer. What only S3 can suffer is in tests/contract/test_s3.py.
+"""
 
 from __future__ import annotations
 
@@ -60,8 +62,10 @@ BAD_NAMES = [
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
+    if request.param == "s3":
+        return ArtifactStore(request.getfixturevalue("s3"))
     return ArtifactStore(tmp_path / "store" if request.param == "file" else f"memory://{uuid.uuid4().hex}/store")
 
 
@@ -81,7 +85,7 @@ def opened(store: ArtifactStore, ref: ArtifactRef, name: str) -> bytes:
 
 def damage(store: ArtifactStore, change: Callable[[bytes], bytes | None], name: str = "part-0.bin") -> None:
     """Change a stored file behind the back of the store; None removes it."""
-    system, root = fsspec.core.url_to_fs(store.url)
+    system, root = fsspec.core.url_to_fs(store.url, use_listings_cache=False)
     (path,) = (p for p in system.find(root) if p.endswith(name))
     data = change(system.cat_file(path))
     system.rm_file(path)

@@ -137,15 +137,16 @@ def next_token_entropy(prompts: Ratio) -> float:
 
         mean over prompts of -sum of q ln q, over the whole vocabulary of the tokenizer
 
-    Range [0, ln of the vocabulary], in nats; falls under collapse. Undefined without prompts. Bias: none; depends on
-    the tokenizer. Source: Shannon (1948), A mathematical theory of communication.
+    Range [0, ln of the vocabulary], in nats; falls under collapse. Undefined without prompts whose entropy is known:
+    some servers tell only the first choices. Bias: none; depends on the tokenizer. Source: Shannon (1948), A
+    mathematical theory of communication.
 
     Nominal 95 % intervals held the truth in 96 % of 300 samples of 200 human prompts.
 
     >>> next_token_entropy(Ratio(over=6.0, under=2))
     3.0
     """
-    return _mean(prompts, "prompts")
+    return _mean(prompts, "prompts with a known entropy")
 
 
 def effective_tokens(prompts: Ratio) -> float:
@@ -153,13 +154,13 @@ def effective_tokens(prompts: Ratio) -> float:
 
         exp(mean over prompts of the next-token entropy)
 
-    Range [1, vocabulary], in tokens; falls under collapse. Undefined without prompts. Bias: none; the geometric mean
-    over prompts. Source: Hill (1973), Ecology 54(2), number of order 1.
+    Range [1, vocabulary], in tokens; falls under collapse. Undefined without prompts whose entropy is known. Bias:
+    none; the geometric mean over prompts. Source: Hill (1973), Ecology 54(2), number of order 1.
 
     >>> effective_tokens(Ratio(over=0.0, under=2))
     1.0
     """
-    return _exp(_mean(prompts, "prompts"))
+    return _exp(_mean(prompts, "prompts with a known entropy"))
 
 
 def true_token_rank(prompts: Ratio) -> float:
@@ -210,13 +211,13 @@ def last_n_accuracy(texts: Ratio) -> float:
 
         hits / last tokens
 
-    Range [0, 1], no unit; falls under collapse. Undefined without held-out texts. Bias: none. Source: Drayson et al.
-    (2025), with the last 256 of 512 tokens.
+    Range [0, 1], no unit; falls under collapse. Undefined without held-out texts whose first choices are known.
+    Bias: none. Source: Drayson et al. (2025), with the last 256 of 512 tokens.
 
     >>> last_n_accuracy(Ratio(over=8, under=32))
     0.25
     """
-    return _mean(texts, "held-out texts")
+    return _mean(texts, "held-out texts with known first choices")
 
 
 def surplexity(documents: Ratio) -> float:
@@ -254,13 +255,13 @@ def greedy_share(documents: Ratio) -> float:
 
         greedy tokens / tokens
 
-    Range [0, 1], no unit; rises under collapse. Undefined without scored documents. Bias: depends on the temperature
-    of sampling. Source: Figarri et al. (2025).
+    Range [0, 1], no unit; rises under collapse. Undefined without scored documents whose first choices are known. Bias:
+    depends on the temperature of sampling. Source: Figarri et al. (2025).
 
     >>> greedy_share(Ratio(over=30, under=40))
     0.75
     """
-    return _mean(documents, "scored documents")
+    return _mean(documents, "scored documents with known first choices")
 
 
 def _mean(sums: Ratio, what: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+from ouroscope.security.settings import Security
 from ouroscope.store import ArtifactStore
 from services.coordinator.board import Board
 from services.coordinator.database import History
@@ -24,17 +25,17 @@ class OpenPage:
         """Wants to know the catalogue of metrics."""
         self._pages = Pages(self.reading, board, self.watched)
 
-    def serve(self, resources: AsyncExitStack, address: str, *, allow_public: bool) -> str:
+    def serve(self, resources: AsyncExitStack, address: str, *, allow_public: bool, security: Security) -> str:
         """Serve the page until `resources` are closed, and return its URL; empty where `address` is.
 
         Raises:
             InvalidRequest: `address` is not an address.
-            PreconditionFailed: it cannot be listened on, or is public without `allow_public`.
+            PreconditionFailed: it cannot be listened on, or is public without protection and `allow_public`.
         """
         if not address:
             return ""
-        server = start_page_server(
-            Site(self._pages, only_here=not allow_public).app(), address, allow_public=allow_public
-        )
+        public = allow_public or security.protects
+        site = Site(self._pages, only_here=not public).app()
+        server = start_page_server(site, address, allow_public=public, security=security)
         resources.push_async_callback(server.close)
         return server.url

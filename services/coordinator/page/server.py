@@ -12,6 +12,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from ouroscope.addresses import bind_failure, check_free, check_reach, join_address, split_address
+from ouroscope.security.https import https_context
+from ouroscope.security.settings import Security
+from services.coordinator.page.asking import AskingWho
 
 log = structlog.get_logger(__name__)
 
@@ -25,10 +28,10 @@ LONGEST_HEAD = 16 * 1024
 class PageServer:
     """Pages that answer until they are closed."""
 
-    def __init__(self, server: _Server, listening: socket.socket, host: str) -> None:
+    def __init__(self, server: _Server, listening: socket.socket, host: str, scheme: str) -> None:
         self._server = server
         self._serving = asyncio.create_task(server.serve([listening]), name="page")
-        self.url = f"http://{join_address(host, listening.getsockname()[1])}/"
+        self.url = f"{scheme}://{join_address(host, listening.getsockname()[1])}/"
 
     async def close(self) -> None:
         """Let those who are being answered have their answer, then stop. Closing twice is harmless."""
@@ -38,7 +41,13 @@ class PageServer:
             log.error("page.fell", url=self.url, exc_info=error)
 
 
-def start_page_server(app: ASGIApp, address: str, *, allow_public: bool = False) -> PageServer:
+def start_page_server(
+    app: ASGIApp,
+    address: str,
+    *,
+    allow_public: bool = False,
+    security: Security = Security(),  # noqa: B008  # frozen
+) -> PageServer:
     """Serve `app` on `address`; port 0 takes a free one.
 
     Raises:
@@ -48,7 +57,9 @@ def start_page_server(app: ASGIApp, address: str, *, allow_public: bool = False)
     host, port = split_address(address)
     check_reach(address, allow_public=allow_public, option=OPTION)
     check_free(host, port, OPTION)
-    server = PageServer(_Server(_config(app)), _listen(host, port), host)
+    asked = AskingWho(app, security.access) if security.access else app
+    scheme = "https" if security.tls else "http"
+    server = PageServer(_Server(_config(asked, security)), _listen(host, port), host, scheme)
     log.info("page.serving", url=server.url)
     return server
 
@@ -61,8 +72,8 @@ def _listen(host: str, port: int) -> socket.socket:
         raise bind_failure(host, port, OPTION, error) from error
 
 
-def _config(app: ASGIApp) -> uvicorn.Config:
-    return uvicorn.Config(
+def _config(app: ASGIApp, security: Security) -> uvicorn.Config:
+    config = uvicorn.Config(
         app,
         http="h11",
         ws="none",
@@ -77,6 +88,11 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         timeout_keep_alive=10,
         timeout_graceful_shutdown=2,
     )
+    if security.tls:
+        config.load()
+        # Its own context would hold one certificate for good.
+        config.ssl = https_context(security.tls, mutual=security.mutual)
+    return config
 
 
 class _Server(uvicorn.Server):

@@ -19,10 +19,10 @@ from torch import Tensor
 from ouroscope.probabilities import check_finite, expectations, log_probabilities
 from services.generator.backend import Expectation, TokenScores
 
-_LOGIT_BYTES = 32 * 1024 * 1024
+_LOGIT_BYTES = {"cpu": 8 << 20, "cuda": 64 << 20, "mps": 32 << 20}
 """Of one array of float32 logits; about four exist at once."""
-_POSITIONS = 16_384
-"""Of one batch: more do not make a forward pass quicker, only larger."""
+_POSITIONS = {"cpu": 2_048, "cuda": 16_384, "mps": 16_384}
+"""Of one batch: more do not make a forward pass quicker, only larger, and slower where they leave the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,13 @@ class Head:
 
     def texts_at_once(self, positions: int) -> int:
         """Return how many texts of that length one batch may have."""
-        most = _POSITIONS if self.apart else _LOGIT_BYTES // (4 * self.vocabulary)
+        most = _POSITIONS[self.model.device.type] if self.apart else self.positions_at_once
         return max(1, most // positions)
+
+    @property
+    def positions_at_once(self) -> int:
+        """Return for how many positions the whole vocabulary is looked at together."""
+        return max(1, _LOGIT_BYTES[self.model.device.type] // (4 * self.vocabulary))
 
     def states(self, inputs_BT: Tensor) -> Tensor:
         """Return what `logits` needs per position, as [B, T, H or V]."""
@@ -112,7 +117,7 @@ def _portions(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield logits [R, V] and targets [R] of all rows (text, position), a bounded number at a time."""
     where = torch.tensor(rows, device=states_BTX.device)
-    size = max(1, _LOGIT_BYTES // (4 * head.vocabulary))
+    size = head.positions_at_once
     for begin in range(0, len(rows), size):
         text_R, place_R = where[begin : begin + size].unbind(-1)
         yield head.logits(states_BTX[text_R, place_R]), targets[begin : begin + size]

@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -104,6 +105,44 @@ def test_what_was_not_recorded_is_undefined_with_the_reason():
     assert values["heldout_perplexity"].undefined_because == "no held-out texts"
     assert values["surplexity"].undefined_because == "no scored documents"
     assert values["base_perplexity_of_synthetic"].undefined_because == "no documents scored by generation 0"
+
+
+UNTOLD = {"entropy": None, "greedy_tokens": None, "last_greedy_tokens": None}
+"""What some servers do not tell."""
+
+
+def untold(records):
+    return [replace(each, **{key: None for key in UNTOLD if hasattr(each, key)}) for each in records]
+
+
+def test_what_a_server_does_not_tell_is_undefined_with_the_reason_and_changes_nothing_else():
+    prompts = [prompt(n, (0.3 + 0.01 * n, 0.2)) for n in range(40)]
+    texts = [scored(n, role=role) for n in range(40) for role in TextRole]
+    whole, part = measured(prompts, texts, texts), measured(untold(prompts), untold(texts), untold(texts))
+    reasons = {
+        "next_token_entropy": "no prompts with a known entropy",
+        "effective_tokens": "no prompts with a known entropy",
+        "last_n_accuracy": "no held-out texts with known first choices",
+        "greedy_share": "no scored documents with known first choices",
+    }
+    assert {id: value.undefined_because for id, value in part.items() if value.value is None} == reasons
+    assert {id: value for id, value in part.items() if id not in reasons} == {
+        id: value for id, value in whole.items() if id not in reasons
+    }
+
+
+def test_records_that_tell_everything_count_alone_beside_those_that_do_not():
+    prompts = [prompt(0, entropy=1.0), prompt(1, entropy=3.0)]
+    texts = [scored(0, role=TextRole.DOCUMENT, greedy=2), scored(1, (0.5,), role=TextRole.DOCUMENT, greedy=0)]
+    told = measured([*prompts, *untold([prompt(2, entropy=9.0)])], [*texts, *untold([scored(2)])])
+    assert told["next_token_entropy"].value == pytest.approx(2.0)
+    assert told["greedy_share"].value == pytest.approx(2 / 4)
+
+
+def test_answers_without_an_entropy_are_not_shown_beside_each_other():
+    known = ModelSample()
+    known.fold_next_tokens([*untold([prompt(0), prompt(1)]), prompt(2)])
+    assert [answer.prompt_id for answer in known.answers.kept()] == ["p2"]
 
 
 def test_an_impossible_token_makes_perplexity_undefined_not_infinite():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ouroscope.errors import InvalidRequest, NotFound
-from ouroscope_app.mappings import MAX_BYTES
+from ouroscope.mappings import MAX_BYTES
 from ouroscope_app.plan import amounts_of
 from ouroscope_app.specs import load_spec
 

@@ -15,6 +15,7 @@ from services.coordinator import plan
 from services.coordinator.database import History, open_history
 from services.coordinator.dataset import Dataset
 from services.coordinator.stages import Setup
+from tests.places import Place
 
 from .fakes import made
 
@@ -44,8 +45,14 @@ async def not_durable(name: str, work: Callable[[], Awaitable[Any]]) -> Any:
 
 
 @pytest.fixture
-async def history(tmp_path: Path) -> AsyncIterator[History]:
-    """Tables in a file."""
-    opened = await open_history(tmp_path)
+def place(tmp_path: Path) -> Place:
+    """Tables in a file; tests that say what every database must do put both kinds in its place."""
+    return Place(tmp_path)
+
+
+@pytest.fixture
+async def history(place: Place) -> AsyncIterator[History]:
+    """Tables that are open."""
+    opened = await open_history(place.home, place.url)
     yield opened
     await opened.close()

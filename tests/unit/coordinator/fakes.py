@@ -34,7 +34,16 @@ from ouroscope.records.analysis import (
     VerdictReason,
 )
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
-from ouroscope.records.generation import Generate, Generated, ModelInfo, PreparePrompts, Score, Scored
+from ouroscope.records.generation import (
+    BackendInfo,
+    Capability,
+    Generate,
+    Generated,
+    ModelInfo,
+    PreparePrompts,
+    Score,
+    Scored,
+)
 from ouroscope.records.progress import Progress
 from ouroscope.records.runs import ArmSpec, DatasetSpec, EvaluationSpec, RunSpec
 from ouroscope.records.training import FineTune, FineTuned, Recipe
@@ -87,6 +96,9 @@ class Team:
     """Raised once by the work of that name."""
     asked: list[object] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    backends: tuple[BackendInfo, ...] = (
+        BackendInfo(name="transformers", kind="transformers", capabilities=tuple(Capability)),
+    )
     passed_on: list[Fields] = field(default_factory=list)
     """What streams have brought."""
     at_work: dict[str, asyncio.Lock] = field(default_factory=dict)
@@ -129,6 +141,11 @@ class Team:
         return await self._work(
             "score", request, Scored(predictions=predictions, prompts=20, texts=20, tokens=9, **extra)
         )
+
+    async def list_backends(self) -> tuple[BackendInfo, ...]:
+        """Tell what can run models."""
+        self._raise_trouble("backends")
+        return self.backends
 
     async def fine_tune(self, request: FineTune, on_progress: OnProgress | None = None) -> FineTuned:
         """Train."""

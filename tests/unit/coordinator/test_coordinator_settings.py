@@ -27,7 +27,7 @@ def test_everything_has_a_default_that_only_this_machine_can_reach() -> None:
     ):
         assert address.startswith("127.0.0.1:")
     assert settings.recover
-    assert not settings.allow_public
+    assert not settings.allow_plaintext
 
 
 def test_a_misspelt_variable_is_told() -> None:

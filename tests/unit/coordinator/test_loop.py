@@ -11,7 +11,7 @@ from ouroscope.records.analysis import Compare, Family, FamilyEffect, PastEffect
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.generation import Generate, SamplingSpec, WindowSpec
 from ouroscope.records.runs import ArmSpec, PromptSelection, RunSpec, Start
-from ouroscope.records.training import FineTune
+from ouroscope.records.training import FineTune, LoraSpec, Method, Recipe
 from services.coordinator.loop import run_arm
 from services.coordinator.plan import Turn
 
@@ -20,6 +20,7 @@ from .fakes import made, small_spec
 HUMAN, REPLACE = small_spec().arms
 ACCUMULATE = ArmSpec(name="keep", protocol="accumulate", real_share=0.5)
 BASE = made(ArtifactKind.MODEL, "base")
+HELD_OUT = made(ArtifactKind.CORPUS, "held out")
 
 
 class NotedStages:
@@ -34,6 +35,9 @@ class NotedStages:
 
     async def base_model(self) -> ArtifactRef:
         return BASE
+
+    async def heldout(self) -> ArtifactRef:
+        return HELD_OUT
 
     async def cut_windows(self, generation: int, window: WindowSpec) -> ArtifactRef:
         self.noted.append(("windows", generation, window))
@@ -167,3 +171,24 @@ async def test_samples_are_written_only_where_somebody_wants_them(samples: int) 
     _, stages, _ = await looped(REPLACE, evaluation=evaluation)
     assert len(stages.of("samples")) == (4 if samples else 0)
     assert len(set(stages.of("samples"))) == (1 if samples else 0), "only the model may differ between generations"
+
+
+async def test_adapters_are_trained_on_from_generation_to_generation_like_whole_models() -> None:
+    lora = Recipe(steps=2, method=Method.LORA, lora=LoraSpec(keep_adapter=True))
+    history, stages, _ = await looped(REPLACE, recipe=lora, start=Start.SEQUENTIAL, backend="pool")
+    asked = stages.of("fine_tune")
+    assert [request.model for request in asked] == [turn.model for turn in history[:-1]]
+    assert {request.recipe.lora for request in asked} == {lora.lora}
+    assert [turn.model for turn in history[1:]] == [made(ArtifactKind.MODEL, request) for request in asked]
+
+
+async def test_the_backend_of_the_run_writes_every_generation() -> None:
+    _, stages, _ = await looped(REPLACE, backend="pool")
+    assert {request.backend for request in stages.of("write")} == {"pool"}
+
+
+async def test_training_hears_of_held_out_text_only_where_the_recipe_evaluates_on_it() -> None:
+    _, without, _ = await looped(REPLACE)
+    _, evaluated, _ = await looped(REPLACE, recipe=Recipe(steps=2, heldout_steps=1))
+    assert {request.heldout for request in without.of("fine_tune")} == {None}
+    assert {request.heldout for request in evaluated.of("fine_tune")} == {HELD_OUT}

@@ -1,4 +1,4 @@
-"""The tables of monitors, and who hears of what is recorded."""
+"""The tables of monitors, in files and in PostgreSQL alike, and who hears of what is recorded."""
 
 from __future__ import annotations
 
@@ -26,10 +26,16 @@ from services.coordinator.monitors.locks import Locks
 from services.coordinator.monitors.recording import Reported
 from services.coordinator.patience import Patiently
 from services.coordinator.rows import Measured
+from tests.places import Place, make_place
 
 from .fakes import Team, gone
 
 NAME = "monitors/news"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return make_place(request, tmp_path)
 
 
 @dataclass
@@ -106,11 +112,11 @@ async def test_a_late_generation_that_changes_nothing_behind_it_is_one_more_but_
     assert here.ear.heard[told:] == [("changed", NAME, False)]
 
 
-async def test_a_restart_tells_listeners_what_there_is_and_goes_on_with_the_history(here, tmp_path):
+async def test_a_restart_tells_listeners_what_there_is_and_goes_on_with_the_history(here, place, tmp_path):
     for number in (0, 1, 2):
         await here.record(number)
     await here.desk.monitors.create("other", Monitor(paused=True))
-    runs = await open_history(tmp_path)
+    runs = await open_history(place.home, place.url)
     again = office(runs, tmp_path)
     await again.desk.monitors.show_all(1)
     assert again.ear.heard == [

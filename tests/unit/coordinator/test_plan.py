@@ -8,9 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ouroscope.errors import InvalidRequest
+from ouroscope.errors import (
+    CapabilityMissing,
+    InvalidRequest,
+    NotFound,
+    OuroscopeError,
+    PreconditionFailed,
+    Unavailable,
+)
 from ouroscope.records.artifacts import ArtifactKind
+from ouroscope.records.generation import BackendInfo, Capability, SamplingSpec
 from ouroscope.records.runs import ArmSpec, DatasetSpec, EvaluationSpec, PromptSelection, RunSpec, Start
+from ouroscope.records.training import LoraSpec, Method, Recipe
 from services.coordinator import plan
 from services.coordinator.plan import Lane, Turn
 
@@ -187,3 +196,62 @@ def test_other_names_are_refused(name: str) -> None:
 def test_seeds_differ_between_roots() -> None:
     windows = {plan.human_window(small_spec(seed=root), HUMAN, 0, 0).seed for root in range(50)}
     assert len(windows) == 50
+
+
+BOTH = (Capability.GENERATE, Capability.SCORE)
+OWN = BackendInfo(name="transformers", kind="transformers", capabilities=BOTH)
+ADAPTERS = Recipe(method=Method.LORA, lora=LoraSpec(keep_adapter=True))
+
+
+def pool(**changes: object) -> BackendInfo:
+    return replace(BackendInfo(name="pool", kind="vllm", capabilities=BOTH, weights="adapters"), **changes)
+
+
+def test_a_backend_that_writes_scores_and_takes_what_is_trained_serves_a_run() -> None:
+    plan.check_backend(small_spec(backend="pool", recipe=ADAPTERS), (OWN, pool()))
+    plan.check_backend(small_spec(backend="pool"), (OWN, pool(weights="reload")))
+    plan.check_backend(small_spec(backend="transformers"), (OWN, pool()))
+
+
+@pytest.mark.parametrize(
+    ("backend", "kind", "told"),
+    [
+        (pool(name="poll"), NotFound, "no backend 'pool'; it has transformers, poll"),
+        (pool(capabilities=(), problem="it is asleep"), Unavailable, "it is asleep"),
+        (
+            pool(capabilities=BOTH[:1], problem="it ignores logprobs"),
+            CapabilityMissing,
+            "'pool' cannot: it ignores logprobs; those that can: 'transformers'",
+        ),
+        (pool(weights="fixed"), PreconditionFailed, "one model only"),
+    ],
+)
+def test_a_backend_that_cannot_serve_a_run_is_refused_with_the_reason(
+    backend: BackendInfo, kind: type[OuroscopeError], told: str
+) -> None:
+    with pytest.raises(kind, match=told):
+        plan.check_backend(small_spec(backend="pool", recipe=ADAPTERS), (OWN, backend))
+
+
+def test_documents_are_as_long_as_the_real_continuation_exactly_or_at_most() -> None:
+    spec = small_spec()
+    exact = plan.sampling(spec, spec.arms[0], 0, 1)
+    at_most = plan.sampling(replace(spec, sampling=SamplingSpec(min_new_tokens=0)), spec.arms[0], 0, 1)
+    assert (exact.min_new_tokens, exact.max_new_tokens) == (12, 12)
+    assert at_most == replace(exact, min_new_tokens=0)
+
+
+def test_a_server_that_cannot_draw_as_asked_is_refused_with_every_setting_that_would_help() -> None:
+    tgi, plain = (pool(kind=kind, weights="reload") for kind in ("tgi", "openai"))
+    with pytest.raises(InvalidRequest, match=r"sampling\.min_new_tokens: set 0.*sampling\.top_k: set 0"):
+        plan.check_backend(small_spec(backend="pool"), (OWN, plain))
+    with pytest.raises(InvalidRequest, match=r"sampling\.min_new_tokens: set 0"):
+        plan.check_backend(small_spec(backend="pool"), (OWN, tgi))
+    plan.check_backend(small_spec(backend="pool", sampling=SamplingSpec(min_new_tokens=0)), (OWN, tgi))
+    plan.check_backend(small_spec(backend="pool", sampling=SamplingSpec(min_new_tokens=0, top_k=0)), (OWN, plain))
+
+
+def test_a_backend_that_takes_adapters_needs_a_recipe_that_keeps_them() -> None:
+    for recipe in (Recipe(), Recipe(method=Method.LORA)):
+        with pytest.raises(PreconditionFailed, match="keep_adapter: true"):
+            plan.check_backend(small_spec(backend="pool", recipe=recipe), (OWN, pool()))

@@ -168,3 +168,10 @@ async def test_a_failure_knows_where_it_happened(history: History, team: Team) -
         await run_all(SPEC, team, history, Board())
     (error,) = caught.value.exceptions
     assert error.__notes__ == ["generation 0, compare"]
+
+
+async def test_everything_that_runs_a_model_names_the_backend_of_the_run(history: History, team: Team) -> None:
+    await run_all(small_spec(generations=1, backend="pool"), team, history, Board())
+    asked = [request for request in team.asked if isinstance(request, Generate | Score)]
+    assert {type(request) for request in asked} == {Generate, Score}
+    assert {request.backend for request in asked} == {"pool"}

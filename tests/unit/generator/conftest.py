@@ -16,7 +16,8 @@ from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document, Origin
 from ouroscope.records.progress import Progress
 from ouroscope.store.artifacts import ArtifactStore
-from services.generator.in_process.backend import HfBackend, HfModel
+from services.generator.in_process.backend import HfBackend
+from services.generator.in_process.model import HfModel
 
 TEXTS = tuple(
     f"The {creature} swallows its own tail for the {ordinal} time, and calls the taste of it the whole wide world."

@@ -12,9 +12,11 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHead
 
 from ouroscope.errors import Cancelled, InvalidRequest, LimitExceeded, PreconditionFailed
 from ouroscope.records.generation import SamplingSpec
-from services.generator.in_process import backend as in_process_backend
+from ouroscope.tokens import Tokens
 from services.generator.backend import Prompt
-from services.generator.in_process.backend import HfModel
+from services.generator.in_process import model as in_process_model
+from services.generator.in_process.loaded import LoadedModel
+from services.generator.in_process.model import HfModel
 
 PROMPTS = [
     Prompt(f"p{number}", text)
@@ -41,12 +43,17 @@ def texts(model: HfModel, prompts: Sequence[Prompt], sampling: SamplingSpec, bat
     return [each.text for each in model.write(prompts, sampling, batch_size, silent).continuations]
 
 
+def made_of(model: HfModel, network: Any, tokens: Tokens | None = None) -> HfModel:
+    """Return a model with another network or tokens that is like `model` in all else."""
+    loaded = LoadedModel(network, tokens or model.tokens, 96, model.loaded._lock, threads=1)
+    return HfModel(loaded, model.served)
+
+
 def ends_early(model: HfModel) -> HfModel:
     """Return a model that draws its end marker often."""
-    twin = HfModel(model._model, model.tokens, model.context_tokens, model._lock, 1)
-    favourites = model._model(input_ids=torch.tensor([[0]])).logits[0, -1].topk(60).indices.tolist()
-    twin.tokens = type(model.tokens)(model.tokens._tokenizer, start=model.tokens.start, ends=favourites)
-    return twin
+    network = model.loaded.model
+    favourites = network(input_ids=torch.tensor([[0]])).logits[0, -1].topk(60).indices.tolist()
+    return made_of(model, network, Tokens(model.tokens._tokenizer, start=model.tokens.start, ends=favourites))
 
 
 def of_family(model: HfModel, family: str) -> HfModel:
@@ -63,7 +70,7 @@ def of_family(model: HfModel, family: str) -> HfModel:
             made = Gemma2ForCausalLM(
                 Gemma2Config(**size, **heads, hidden_size=16, intermediate_size=16, sliding_window=6)
             )
-    return HfModel(made.eval(), model.tokens, 96, model._lock, 1)
+    return made_of(model, made.eval())
 
 
 @pytest.mark.parametrize("family", ["llama", "absolute positions", "sliding window"])
@@ -73,7 +80,7 @@ def test_greedy_text_is_that_of_the_library_whatever_the_lengths_in_the_batch(mo
     for prompt, text in zip(PROMPTS, found, strict=True):
         ids = torch.tensor([[*model.tokens.start, *model.tokens.encode(prompt.text)]])
         length = {"do_sample": False, "max_new_tokens": 20, "min_new_tokens": 20, "pad_token_id": 0}
-        whole = model._model.generate(ids, attention_mask=torch.ones_like(ids), **length)
+        whole = model.loaded.model.generate(ids, attention_mask=torch.ones_like(ids), **length)
         assert model.tokens.decode_many([whole[0, ids.shape[1] :].tolist()]) == [text]
 
 
@@ -116,14 +123,14 @@ def test_the_batch_is_halved_when_memory_runs_out_and_it_is_said(
     model: HfModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = texts(model, PROMPTS, SAMPLING)
-    roomy = in_process_backend.continue_prompts
+    roomy = in_process_model.continue_prompts
 
     def tight(*arguments: object) -> list[list[int]]:
         if len(arguments[1]) > 2:  # type: ignore[arg-type]  # the prompts
             raise torch.OutOfMemoryError
         return roomy(*arguments)  # type: ignore[arg-type]  # what the model passed
 
-    monkeypatch.setattr(in_process_backend, "continue_prompts", tight)
+    monkeypatch.setattr(in_process_model, "continue_prompts", tight)
     written = model.write(PROMPTS, SAMPLING, 7, silent)
     assert written.batch_size <= 2
     assert [each.text for each in written.continuations] == together
@@ -133,7 +140,7 @@ def test_memory_that_does_not_hold_one_document_is_told(model: HfModel, monkeypa
     def full(*_: object) -> list[list[int]]:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(in_process_backend, "continue_prompts", full)
+    monkeypatch.setattr(in_process_model, "continue_prompts", full)
     with pytest.raises(LimitExceeded, match="single document"):
         model.write(PROMPTS, SAMPLING, 4, silent)
 
@@ -157,11 +164,11 @@ def test_a_prompt_that_leaves_no_room_is_refused_with_its_numbers(model: HfModel
 
 
 def test_a_model_that_diverged_is_told(model: HfModel) -> None:
-    broken = type(model._model)(model._model.config).eval()
+    broken = type(model.loaded.model)(model.loaded.model.config).eval()
     with torch.no_grad():
         broken.lm_head.weight.fill_(torch.nan)
     with pytest.raises(PreconditionFailed, match="diverged"):
-        HfModel(broken, model.tokens, 96, model._lock, 1).write(PROMPTS, SAMPLING, 8, silent)
+        made_of(model, broken).write(PROMPTS, SAMPLING, 8, silent)
 
 
 def test_an_empty_prompt_begins_a_document(model: HfModel) -> None:

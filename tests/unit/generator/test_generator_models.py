@@ -253,12 +253,12 @@ def test_only_the_last_models_stay_in_memory(
         (copied / "config.json").write_text(json.dumps({**config, "rms_norm_eps": number * 1e-5}))
         refs.append(import_model(store, find(str(copied)), [], noting_task(), max_bytes=ROOM).model)
     backend = HfBackend(store, device="cpu", threads=1, kept_models=2)
-    first = backend.open(refs[0])
-    assert backend.open(refs[1]) is backend.open(refs[1])
-    assert backend.open(refs[0]) is first
+    first = backend.open(refs[0]).loaded
+    assert backend.open(refs[1]).loaded is backend.open(refs[1]).loaded
+    assert backend.open(refs[0]).loaded is first
     backend.open(refs[2])
-    assert backend.open(refs[0]) is first
-    assert len(backend._models) == 2
+    assert backend.open(refs[0]).loaded is first
+    assert len(backend._loaded) == 2
 
 
 def test_the_fingerprint_names_what_changes_a_result(store: ArtifactStore) -> None:

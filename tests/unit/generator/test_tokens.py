@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from ouroscope.tokens import Tokens
-from services.generator.in_process.backend import HfModel
+from services.generator.in_process.model import HfModel
 
 
 @pytest.fixture

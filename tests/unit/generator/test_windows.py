@@ -16,7 +16,7 @@ from ouroscope.records.documents import Document, Origin
 from ouroscope.records.generation import PreparePrompts, WindowSpec
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.tokens import Tokens
-from services.generator.in_process.backend import HfModel
+from services.generator.in_process.model import HfModel
 from services.generator.windows import Pool, prepare_prompts, take, windows
 
 WINDOW = WindowSpec(document_tokens=16, prefix_tokens=5, count=6, seed=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,15 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ouroscope.corpora.stored import write_corpus
 from ouroscope.errors import Cancelled
+from ouroscope.operations.requests import request_digest
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document
 from ouroscope.records.progress import Progress
+from ouroscope.records.training import FineTune
 from ouroscope.store import ArtifactStore
 from services.trainer.environment import Environment, prepare
+from services.trainer.job import Job
+from services.trainer.requests import METHOD
 
 TEXTS = tuple(
     f"The {creature} swallows its own tail for the {ordinal} time and calls the taste of it the whole world."
@@ -47,6 +52,15 @@ class Control:
 @pytest.fixture
 def make_control() -> type[Control]:
     return Control
+
+
+class Killed(BaseException):
+    """Ends the work like a kill would: nothing of it can react."""
+
+
+@pytest.fixture
+def killed() -> type[Killed]:
+    return Killed
 
 
 def write_tiny_model(folder: Path) -> Path:
@@ -107,3 +121,27 @@ def put_corpus(store: ArtifactStore) -> Callable[[Sequence[str]], ArtifactRef]:
 @pytest.fixture
 def corpus(put_corpus: Callable[[Sequence[str]], ArtifactRef]) -> ArtifactRef:
     return put_corpus(TEXTS)
+
+
+@pytest.fixture(scope="session")
+def exact(environment: Environment) -> Environment:
+    """Float32 even where the processor multiplies bfloat16: for tests that compare figures, not runs."""
+    return replace(environment, precision="float32")
+
+
+@pytest.fixture
+def tune(store, model, corpus, environment, make_control):
+    def tune(recipe, *, control=None, model=model, corpora=(corpus,), environment=environment, heldout=None):
+        request = FineTune(model=model, corpora=corpora, recipe=recipe, heldout=heldout)
+        return Job(store=store, request=request, environment=environment, control=control or make_control()).run()
+
+    return tune
+
+
+@pytest.fixture
+def draft(store, model, corpus, environment):
+    def draft(recipe, heldout=None):
+        request = FineTune(model=model, corpora=(corpus,), recipe=recipe, heldout=heldout)
+        return store.draft(request_digest(METHOD, request, environment.fingerprint))
+
+    return draft

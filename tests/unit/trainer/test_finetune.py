@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ouroscope.errors import Cancelled, InvalidRequest, NotFound, StorageFull, TrainingDiverged, UntrustedArtifact
-from ouroscope.operations.requests import request_digest
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
+from ouroscope.records.documents import Document
 from ouroscope.records.training import FineTune, LoraSpec, Method, Recipe
 from ouroscope.store import Draft
 from services.trainer import finetune
@@ -21,41 +21,13 @@ from services.trainer.adapters import merged, with_adapters
 from services.trainer.checkpoints import NAME
 from services.trainer.data import Tokenizer
 from services.trainer.environment import prepare
-from services.trainer.finetune import open_model, trainable
+from services.trainer.finetune import trainable
 from services.trainer.job import Job
-from services.trainer.requests import METHOD
+from services.trainer.opening import open_model
 
 FULL = Recipe(steps=12, batch_size=2, block_tokens=24, learning_rate=5e-3, checkpoint_steps=4)
 LORA = replace(FULL, method=Method.LORA, lora=LoraSpec(rank=4, alpha=8.0, dropout=0.2), gradient_accumulation=2)
 BOTH = pytest.mark.parametrize("recipe", [FULL, LORA], ids=["full", "lora"])
-
-
-class Killed(BaseException):
-    """Ends the work like a kill would: nothing of it can react."""
-
-
-@pytest.fixture
-def tune(store, model, corpus, environment, make_control):
-    def tune(recipe=FULL, *, control=None, model=model, corpora=(corpus,), environment=environment):
-        request = FineTune(model=model, corpora=corpora, recipe=recipe)
-        return Job(store=store, request=request, environment=environment, control=control or make_control()).run()
-
-    return tune
-
-
-@pytest.fixture
-def exact(environment):
-    """Float32 even where the processor multiplies bfloat16: these tests compare figures, not runs with each other."""
-    return replace(environment, precision="float32")
-
-
-@pytest.fixture
-def draft(store, model, corpus, environment):
-    def draft(recipe):
-        request = FineTune(model=model, corpora=(corpus,), recipe=recipe)
-        return store.draft(request_digest(METHOD, request, environment.fingerprint))
-
-    return draft
 
 
 def models(store):
@@ -117,9 +89,11 @@ def test_either_precision_repeats_itself_and_keeps_its_weights_in_float32(tune, 
 
 @BOTH
 @pytest.mark.parametrize("killed_after", [3, 9])
-def test_a_killed_job_ends_with_the_same_bytes_as_an_undisturbed_one(tune, make_control, draft, recipe, killed_after):
-    control = make_control(stop_after=killed_after, stop_with=Killed)
-    with pytest.raises(Killed):
+def test_a_killed_job_ends_with_the_same_bytes_as_an_undisturbed_one(
+    tune, make_control, draft, killed, recipe, killed_after
+):
+    control = make_control(stop_after=killed_after, stop_with=killed)
+    with pytest.raises(killed):
         tune(recipe, control=control)
     assert draft(recipe).has(NAME) is (killed_after >= 4)
     resumed = make_control()
@@ -281,13 +255,13 @@ def test_a_chain_of_generations_starts_where_the_one_before_ended(tune, store):
 
 def test_a_text_that_spells_the_end_token_does_not_end_its_document(model_directory):
     tokenizer = Tokenizer(model_directory, vocabulary=320)
-    (tokens,) = tokenizer.tokens(["tail <|end|> head"], check=lambda: None)
+    (tokens,) = tokenizer.tokens([Document(id="d", text="tail <|end|> head")], lambda: None)
     assert tokenizer.end not in tokens
 
 
 def test_a_tokenizer_that_knows_more_tokens_than_the_weights_is_refused(model_directory):
     with pytest.raises(UntrustedArtifact, match="tokenizer"):
-        list(Tokenizer(model_directory, vocabulary=3).tokens(["serpent"], check=lambda: None))
+        list(Tokenizer(model_directory, vocabulary=3).tokens([Document(id="d", text="serpent")], lambda: None))
 
 
 def test_blocks_longer_than_the_model_can_see_are_refused(tune):
@@ -297,16 +271,16 @@ def test_blocks_longer_than_the_model_can_see_are_refused(tune):
 
 def test_a_model_that_is_not_there_and_a_reference_of_the_wrong_kind_are_told(tune, corpus):
     with pytest.raises(NotFound):
-        tune(model=ArtifactRef(ArtifactKind.MODEL, "0" * 64))
+        tune(FULL, model=ArtifactRef(ArtifactKind.MODEL, "0" * 64))
     with pytest.raises(InvalidRequest, match="model must refer to a model"):
-        tune(model=corpus)
+        tune(FULL, model=corpus)
 
 
 def test_a_model_with_a_program_beside_it_is_refused(tune, store, model_directory):
     files = {path.name: path for path in model_directory.iterdir()}
     poisoned = store.publish(ArtifactKind.MODEL, None, {**files, "modeling_evil.py": b"raise SystemExit"})
     with pytest.raises(UntrustedArtifact, match="is a program"):
-        tune(model=poisoned)
+        tune(FULL, model=poisoned)
 
 
 def test_a_model_that_lacks_weights_is_refused_rather_than_completed_at_random(tune, store, model_directory):
@@ -314,7 +288,7 @@ def test_a_model_that_lacks_weights_is_refused_rather_than_completed_at_random(t
     files = {path.name: path for path in model_directory.iterdir()}
     files["config.json"] = json.dumps({**config, "num_hidden_layers": 3}).encode()
     with pytest.raises(UntrustedArtifact, match="missing"):
-        tune(model=store.publish(ArtifactKind.MODEL, None, files))
+        tune(FULL, model=store.publish(ArtifactKind.MODEL, None, files))
 
 
 def test_a_quantised_model_is_refused(tune, store, model_directory):
@@ -322,7 +296,7 @@ def test_a_quantised_model_is_refused(tune, store, model_directory):
     files = {path.name: path for path in model_directory.iterdir()}
     files["config.json"] = json.dumps({**config, "quantization_config": {"bits": 4}}).encode()
     with pytest.raises(InvalidRequest, match="quantised"):
-        tune(model=store.publish(ArtifactKind.MODEL, None, files))
+        tune(FULL, model=store.publish(ArtifactKind.MODEL, None, files))
 
 
 @pytest.mark.gpu

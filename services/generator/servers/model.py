@@ -1,0 +1,190 @@
+"""A model that a server serves. What all kinds of servers share.
+
+Texts are cut here, with the tokenizer of the stored model, so that every backend reads the same tokens. The weights
+are asked for before and after every part of the work: what was made while others came is not kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ouroscope.chat import ChatFrame
+from ouroscope.errors import InvalidRequest
+from ouroscope.records.artifacts import ArtifactRef
+from ouroscope.records.generation import ChatFormat, SamplingSpec, Served
+from ouroscope.seeds import derive_seed
+from ouroscope.tokens import Tokens
+from services.generator.backend import Continuation, Expectation, Prompt, Pulse, TokenScores, Written
+from services.generator.servers.base import Asked, Choices, Dialect, Judged
+from services.generator.servers.transport import Replica, Transport
+from services.generator.servers.weights import Weights
+
+_BESIDE = 2
+"""Tokens beside a text that is scored: the one that follows a prompt, and the one that a server always draws."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A model that a server is known to serve."""
+
+    weights: Weights
+    model: ArtifactRef
+    served: Served
+
+    @contextmanager
+    def meanwhile(self) -> Iterator[None]:
+        """Ask before and after: what was made while other weights came is not kept."""
+        self.weights.verify(self.model)
+        yield
+        self.weights.verify(self.model)
+
+
+class ServerModel:
+    """A model that a server serves; see `LanguageModel`."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        dialect: Dialect,
+        verified: Verified,
+        tokens: Tokens,
+        frame: Callable[[ChatFormat], ChatFrame],
+        *,
+        room: int,
+        max_scored_tokens: int,
+        vocabulary: int,
+    ) -> None:
+        self._transport, self._dialect, self._verified = transport, dialect, verified
+        self._frame, self._room = frame, room
+        """Tokens of a prompt and its continuation together."""
+        self.tokens, self.vocabulary = tokens, vocabulary
+        self.context_tokens = min(room - _BESIDE, max_scored_tokens)
+        """Of a text that is scored; longer ones are for windows."""
+        self.served = verified.served
+
+    def write(self, prompts: Sequence[Prompt], sampling: SamplingSpec, batch_size: int, pulse: Pulse) -> Written:
+        """Continue every prompt; see `LanguageModel.write`."""
+        self._dialect.check(sampling)
+        asked = self._asked(prompts, sampling)
+
+        def call(one: Asked) -> Callable[[Replica], Awaitable[Continuation]]:
+            return lambda replica: self._dialect.write(replica, self.served, self.tokens, one)
+
+        with self._verified.meanwhile():
+            found = self._transport.run([call(one) for one in asked], pulse, tokens=lambda _, written: written.tokens)
+        return Written(tuple(found), batch_size)
+
+    def expect(
+        self,
+        prompts: Sequence[Sequence[int]],
+        following: Sequence[int | None],
+        top_n: int,
+        batch_size: int,
+        pulse: Pulse,
+    ) -> list[Expectation]:
+        """Say what is expected after each prompt; see `LanguageModel.expect`."""
+        most = min(top_n, self.vocabulary)
+        inputs = [[*self.tokens.start, *ids] for ids in prompts]
+
+        def ask(ids: list[int]) -> Callable[[Replica], Awaitable[Choices]]:
+            return lambda replica: self._dialect.choices(replica, self.served, self.tokens, ids, most)
+
+        scoring = self._dialect.choices_score_prompts
+        with self._verified.meanwhile():
+            found = self._transport.run([ask(ids) for ids in inputs], pulse, tokens=_lengths(inputs), scoring=scoring)
+            # Only a token that is not among the first choices needs a request of its own.
+            outside = {
+                place: ([*inputs[place], true], len(inputs[place]))
+                for place, true in enumerate(following)
+                if true is not None and true not in (found[place].tokens or ())
+            }
+            judged = dict(zip(outside, self._judged(list(outside.values()), pulse), strict=True))
+        pairs = zip(found, following, strict=True)
+        return [_expectation(choices, true, judged.get(place)) for place, (choices, true) in enumerate(pairs)]
+
+    def judge(
+        self, texts: Sequence[Sequence[int]], scored_from: Sequence[int], batch_size: int, pulse: Pulse
+    ) -> list[TokenScores]:
+        """Score each text; see `LanguageModel.judge`."""
+        before = len(self.tokens.start)
+        inputs = [[*self.tokens.start, *ids] for ids in texts]
+        self._check_length(inputs)
+        asked = [(ids, before + first) for ids, first in zip(inputs, scored_from, strict=True)]
+        with self._verified.meanwhile():
+            found = self._judged(asked, pulse)
+        return [TokenScores(judged.log_probabilities, judged.greedy) for judged in found]
+
+    def _judged(self, texts: Sequence[tuple[list[int], int]], pulse: Pulse) -> list[Judged]:
+        """Return what is thought of each text (start included) from some position on."""
+
+        def ask(ids: list[int], first: int) -> Callable[[Replica], Awaitable[Judged]]:
+            return lambda replica: self._dialect.judge(replica, self.served, self.tokens, ids, first)
+
+        calls = [ask(ids, first) for ids, first in texts]
+        return self._transport.run(calls, pulse, tokens=_lengths([ids for ids, _ in texts]), scoring=True)
+
+    def _asked(self, prompts: Sequence[Prompt], sampling: SamplingSpec) -> list[Asked]:
+        before, ends = self._around(sampling)
+        encoded = self.tokens.encode_many([prompt.text for prompt in prompts])
+        for prompt, ids in zip(prompts, encoded, strict=True):
+            self._check_room(prompt, len(before) + len(ids), sampling.max_new_tokens)
+        seeds = [derive_seed(sampling.seed, prompt.id) for prompt in prompts]
+        return [
+            Asked(prompt, before, tuple(ids), ends, seed, sampling)
+            for prompt, ids, seed in zip(prompts, encoded, seeds, strict=True)
+        ]
+
+    def _around(self, sampling: SamplingSpec) -> tuple[tuple[int, ...], frozenset[int]]:
+        """Return the tokens before every prompt, and those that end a document."""
+        if sampling.chat is None:
+            return self.tokens.start, self.tokens.ends
+        frame = self._frame(sampling.chat)
+        return frame.before, self.tokens.ends | frame.ends
+
+    def _check_room(self, prompt: Prompt, length: int, new_tokens: int) -> None:
+        if length == 0:
+            raise InvalidRequest(f"prompt {prompt.id[:80]!r} is empty and the model has no start token; give prefixes")
+        if length + new_tokens > self._room:
+            raise InvalidRequest(
+                f"prompt {prompt.id[:80]!r} has {length} tokens; with {new_tokens} new ones it does not fit into the "
+                f"{self._room} that the server has room for; lower sampling.max_new_tokens or shorten the prefix"
+            )
+
+    def _check_length(self, inputs: Sequence[Sequence[int]]) -> None:
+        longest = max(map(len, inputs), default=0)
+        if longest > self.context_tokens:
+            raise InvalidRequest(
+                f"a text of {longest} tokens is longer than the {self.context_tokens} that are sent for "
+                "log-probabilities; lower max_tokens, or raise `max_scored_tokens` of the backend"
+            )
+
+
+def _lengths(inputs: Sequence[Sequence[int]]) -> Callable[[int, object], int]:
+    """Return what the answer to each text is worth: the tokens that were read."""
+    return lambda place, _: len(inputs[place])
+
+
+def _expectation(choices: Choices, true: int | None, judged: Judged | None) -> Expectation:
+    """Return what is expected, and how the token that really follows fares: among the choices, or judged apart."""
+    top = tuple(map(math.exp, choices.log_probabilities))
+    if true is None or (judged is not None and not judged.exact):
+        return Expectation(top, None, None, None)
+    log_probability, rank = _found(choices, true) if judged is None else _first(judged)
+    if log_probability >= choices.log_probabilities[-1]:
+        rank = _rank(choices, log_probability)
+    return Expectation(top, None, rank, math.exp(log_probability))
+
+
+def _found(choices: Choices, token: int) -> tuple[float, None]:
+    return choices.log_probabilities[(choices.tokens or ()).index(token)], None
+
+
+def _first(judged: Judged) -> tuple[float, int | None]:
+    return float(judged.log_probabilities[0]), int(judged.ranks[0]) if judged.ranks is not None else None
+
+
+def _rank(choices: Choices, log_probability: float) -> int:
+    return 1 + sum(each > log_probability for each in choices.log_probabilities)

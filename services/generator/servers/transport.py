@@ -1,0 +1,287 @@
+"""Requests to the replicas of one server: bounded in number, size and time, tried again, stopped at once.
+
+Work comes from threads that may block; the requests run in one event loop of their own, so that whoever waits can
+stop all of them between two looks at the clock. Knows HTTP, nothing of models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import httpx
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from ouroscope.errors import OuroscopeError, Unavailable
+from ouroscope.settings import Secret
+from services.generator.servers import faults
+from services.generator.servers.loop import Loop
+
+log = structlog.get_logger(__name__)
+
+R = TypeVar("R")
+
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+"""Of one answer: log-probabilities of the longest texts stay far below."""
+_ERROR_BYTES = 4096
+"""Read of an answer that is no success."""
+_SOON, _FEW = 10.0, 3
+"""Seconds of a try, and tries, of a question that somebody waits for."""
+_REST = 5.0
+"""Seconds that a replica is passed over after it failed, if another one is there."""
+_LONGEST_WAIT = 30.0
+
+
+@dataclass(slots=True, eq=False)
+class Replica:
+    """One of the servers that serve the same weights."""
+
+    number: int
+    """Place in the list of `urls`: what logs say instead of the address, which may hold a secret."""
+    url: str
+    client: httpx.AsyncClient
+    in_flight: int = 0
+    resting_until: float = 0.0
+
+
+Call = Callable[[Replica], Awaitable[R]]
+"""A request to whichever replica is chosen; made again, maybe to another one, if it raises Unavailable."""
+
+
+class Transport:
+    """Asks the replicas of one backend. Thread-safe; starts its loop with the first request."""
+
+    def __init__(
+        self,
+        server: str,
+        urls: Sequence[str],
+        *,
+        token: Secret | None = None,
+        token_variable: str = "",
+        concurrency: int = 16,
+        scoring_concurrency: int = 2,
+        timeout: float = 120.0,
+        attempts: int = 6,
+        first_wait: float = 0.5,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+    ) -> None:
+        """Note where the replicas are; nothing is asked yet.
+
+        Args:
+            server: Name of the backend, for errors and logs.
+            urls: Of the replicas, without the path of a request.
+            token: Sent as bearer token.
+            token_variable: Where the token comes from, for errors.
+            concurrency: Requests in flight, all replicas together.
+            scoring_concurrency: Of them, requests for log-probabilities of a whole text.
+            timeout: Seconds of one try.
+            attempts: Tries of one request.
+            first_wait: Seconds before the second try at most; they double from try to try.
+            max_answer_bytes: Largest answer that is read.
+        """
+        self.server, self.token_variable, self.timeout = server, token_variable, timeout
+        self._token, self._attempts, self._max_answer_bytes = token, attempts, max_answer_bytes
+        self._concurrency = concurrency
+        self._slots, self._scoring_slots = asyncio.Semaphore(concurrency), asyncio.Semaphore(scoring_concurrency)
+        self._waits = wait_random_exponential(multiplier=first_wait, max=_LONGEST_WAIT)
+        self._replicas = [Replica(number, url, self._client(url)) for number, url in enumerate(urls)]
+        self._loop = Loop(self._let_go)
+        self._inside = threading.local()
+
+    def run(
+        self,
+        calls: Sequence[Call[R]],
+        pulse: Callable[[int], None],
+        *,
+        tokens: Callable[[int, R], int] = lambda _, __: 0,
+        scoring: bool = False,
+    ) -> list[R]:
+        """Make every request and return the answers in their order. Blocks; not to be called from an event loop.
+
+        Args:
+            calls: The requests.
+            pulse: Hears `tokens` of every answer, and 0 ten times a second; if it raises, all requests are stopped.
+            tokens: What an answer is worth, by the place of its request.
+            scoring: Whether these are requests for log-probabilities of whole texts, of which few may be in flight.
+
+        Raises:
+            OuroscopeError: the first that was final, or Unavailable after the last try; the others are stopped.
+        """
+        slots = self._scoring_slots if scoring else self._slots
+        starts = [partial(self._tried, call, slots, self._attempts, self.timeout) for call in calls]
+        return self._loop.run(starts, pulse, tokens)
+
+    def everywhere(
+        self, call: Call[R], pulse: Callable[[int], None] = lambda _: None, *, soon: bool = False
+    ) -> list[R]:
+        """Make the request to every replica and return their answers in the order of `urls`.
+
+        It waits for no other request, and stops when `pulse` or `check` raise. `soon`: a few tries of ten seconds at
+        most, for questions that somebody waits for.
+
+        Raises:
+            OuroscopeError: as `run`.
+        """
+        attempts, seconds = (_FEW, _SOON) if soon else (self._attempts, self.timeout)
+        tried = partial(self._tried, call, nullcontext(), min(attempts, self._attempts), min(seconds, self.timeout))
+        calls = [partial(tried, each) for each in self._replicas]
+
+        def look(tokens: int) -> None:
+            self.check()
+            pulse(tokens)
+
+        return self._loop.run(calls, look)
+
+    @contextmanager
+    def stoppable(self, check: Callable[[], None]) -> Iterator[None]:
+        """Let what this thread asks of all replicas while inside be stopped by `check`, which then raises."""
+        before, self._inside.check = self.check, check
+        try:
+            yield
+        finally:
+            self._inside.check = before
+
+    @property
+    def check(self) -> Callable[[], None]:
+        """Return what tells this thread to stop; see `stoppable`."""
+        told: Callable[[], None] = getattr(self._inside, "check", _never)
+        return told
+
+    async def get(self, replica: Replica, route: str, **options: Any) -> Any:
+        """Return the JSON answer to a GET; see `send`."""
+        return await self.send(replica, "GET", route, **options)
+
+    async def post(self, replica: Replica, route: str, body: Any, **options: Any) -> Any:
+        """Return the JSON answer to a POST of JSON; see `send`."""
+        return await self.send(replica, "POST", route, json=body, **options)
+
+    async def send(self, replica: Replica, method: str, route: str, *, plain: bool = False, **options: Any) -> Any:
+        """Make one request and return its JSON answer, None if the answer is empty.
+
+        Redirects are not followed: where a server is, is the operator's word alone. With `plain` the answer is no JSON
+        and is returned as bytes.
+
+        Raises:
+            OuroscopeError: see `faults.error_of`; Unavailable for what may pass.
+        """
+        async with replica.client.stream(method, route, **options) as response:
+            body = await self._read(response)
+        if not response.is_success:
+            raise self._refusal(response, route, body)
+        if plain:
+            return body
+        try:
+            return json.loads(body) if body.strip() else None
+        except (ValueError, RecursionError) as error:
+            raise faults.broken(self.server, route) from error
+
+    def close(self) -> None:
+        """Stop what is in flight and close all connections; nothing can be asked afterwards."""
+        self._loop.close()
+
+    async def _tried(
+        self,
+        call: Call[R],
+        slots: AbstractAsyncContextManager[None],
+        attempts: int,
+        seconds: float,
+        replica: Replica | None = None,
+    ) -> R:
+        """Make one request, again and again while the error may pass; the slot is kept, so that a busy server rests."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(Unavailable),
+            stop=stop_after_attempt(attempts),
+            wait=self._wait_before,
+            before_sleep=self._tell,
+            reraise=True,
+        )
+        async with slots:
+            return await retrying(self._attempt, call, replica, seconds)
+
+    async def _attempt(self, call: Call[R], replica: Replica | None, seconds: float) -> R:
+        chosen = replica or self._choice()
+        chosen.in_flight += 1
+        try:
+            async with asyncio.timeout(seconds):
+                return await call(chosen)
+        except (OuroscopeError, httpx.HTTPError, httpx.StreamError, OSError) as error:
+            known = self._typed(error, seconds)
+            if isinstance(known, Unavailable):
+                chosen.resting_until = time.monotonic() + max(_REST, known.retry_after)
+            raise known from error
+        finally:
+            chosen.in_flight -= 1
+
+    def _choice(self) -> Replica:
+        """Return the least busy replica; one that failed lately only if all have."""
+        now = time.monotonic()
+        return min(self._replicas, key=lambda each: (each.resting_until > now, each.in_flight, each.resting_until))
+
+    def _typed(self, error: Exception, seconds: float) -> OuroscopeError:
+        if isinstance(error, OuroscopeError):
+            return error
+        if isinstance(error, (TimeoutError, httpx.TimeoutException)):
+            return faults.late(self.server, seconds)
+        # Clients of other libraries raise errors of httpx that carry the answer.
+        response = getattr(error, "response", None)
+        if isinstance(response, httpx.Response):
+            return self._refusal(response, response.url.path, b"")
+        return faults.lost(self.server)
+
+    def _refusal(self, response: httpx.Response, route: str, body: bytes) -> OuroscopeError:
+        return faults.error_of(
+            response.status_code,
+            server=self.server,
+            route=route,
+            token_variable=self.token_variable,
+            body=body,
+            retry_after=faults.seconds_to_wait(response.headers),
+        )
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        """Return the body as it came: asked for without compression, so that a small answer cannot unfold to a big."""
+        most = self._max_answer_bytes if response.is_success else _ERROR_BYTES
+        body = bytearray()
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > most:
+                if response.is_success:
+                    raise faults.oversized(self.server, most)
+                break
+        return bytes(body[:most])
+
+    def _wait_before(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.retry_after if isinstance(error, Unavailable) else 0.0
+        return max(asked, self._waits(state))
+
+    def _tell(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        wait = round(state.upcoming_sleep, 3)
+        log.warning("server.retry", backend=self.server, attempt=state.attempt_number, wait=wait, error=str(error))
+
+    async def _let_go(self) -> None:
+        for replica in self._replicas:
+            await replica.client.aclose()
+
+    def _client(self, url: str) -> httpx.AsyncClient:
+        token = {"Authorization": f"Bearer {self._token.reveal()}"} if self._token else {}
+        return httpx.AsyncClient(
+            base_url=url,
+            headers={"Accept-Encoding": "identity", **token},
+            timeout=self.timeout,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=self._concurrency),
+            follow_redirects=False,
+        )
+
+
+def _never() -> None:
+    """Do not tell anybody to stop."""

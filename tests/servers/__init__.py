@@ -1,0 +1,1 @@
+"""Servers for tests: stand-ins that speak a kind's protocol and fail on demand, and real ones."""
