@@ -112,6 +112,7 @@ class Engine:
 
     async def start(self, run_id: str, spec: RunSpec) -> None:
         """Begin a run that the tables know and that was never begun."""
+        _check_awake()
         await self._show(await self._history.run(run_id))
         if await statuses([run_id]):
             # Left by tables that are gone; its history is that of another run of the same name.
@@ -121,6 +122,7 @@ class Engine:
 
     async def cancel(self, run_id: str) -> Run:
         """Stop a run and its lanes; workers are told within about a second. One that has ended stays as it is."""
+        _check_awake()
         async with self._moving[run_id]:
             cancelled = await self._history.move(run_id, state=RunState.CANCELLED)
             if cancelled is None:
@@ -138,6 +140,7 @@ class Engine:
             PreconditionFailed: it has succeeded, or was begun by an incompatible version.
             Busy: what was cancelled has not ended yet.
         """
+        _check_awake()
         async with self._moving[run_id]:
             run = await self._history.run(run_id)
             if not run.state.ended:
@@ -161,6 +164,7 @@ class Engine:
             PreconditionFailed: it has not ended.
             Busy: what was cancelled has not ended yet.
         """
+        _check_awake()
         async with self._moving[run_id]:
             run = await self._history.run(run_id)
             if not run.state.ended:
@@ -197,6 +201,12 @@ class Engine:
         else:
             await self._go_on(run_id, run.spec)
             log.info("run.recovered", run=run_id)
+
+
+def _check_awake() -> None:
+    """Refuse while the engine begins again; a run that the tables know by then is taken up with the others."""
+    if not Engine._alive:
+        raise Unavailable("the database was away and runs are being taken up again; try again")
 
 
 def _workflows(run_id: str, spec: RunSpec) -> tuple[str, ...]:

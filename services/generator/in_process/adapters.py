@@ -35,6 +35,7 @@ class Adapters:
         """`kept`: how many stay in memory, at least 1."""
         self._model = model
         self._kept = kept
+        self._like = next(model.parameters())
         self._tuner: LoraModel | None = None
         self._names: OrderedDict[str, None] = OrderedDict()
 
@@ -53,7 +54,7 @@ class Adapters:
             self._forget_oldest()
             self._add(name, checked, directory)
         self._names.move_to_end(name)
-        assert self._tuner is not None  # _add made it
+        assert self._tuner is not None  # there is an adapter
         self._tuner.enable_adapter_layers()
         self._tuner.set_adapter(name, inference_mode=True)
 
@@ -71,11 +72,11 @@ class Adapters:
         log.info("adapter.loading", adapter=name[:12], parameters=checked.parameters)
         weights = load_file(directory / ADAPTER_WEIGHTS)
         with BUILDING:
-            self._inject(name, _config_of(checked, self._model))
+            tuner = self._injected(name, _config_of(checked, self._model))
             try:
                 self._fill(name, checked, weights)
-            except Exception:
-                self._tuner.delete_adapter(name)  # type: ignore[union-attr]  # _inject made it
+            except (UntrustedArtifact, RuntimeError, MemoryError):
+                tuner.delete_adapter(name)
                 raise
         self._names[name] = None
 
@@ -87,17 +88,17 @@ class Adapters:
             if module not in known:
                 raise _for_another_base(f"this base has no projection {module[:120]}")
 
-    def _inject(self, name: str, config: LoraConfig) -> None:
+    def _injected(self, name: str, config: LoraConfig) -> LoraModel:
         # Without memory for weights that are about to be replaced, and without touching anybody's random numbers.
         if self._tuner is None:
             self._tuner = LoraModel(self._model, config, name, low_cpu_mem_usage=True)
         else:
             self._tuner.peft_config[name] = config
             self._tuner.inject_adapter(self._model, name, low_cpu_mem_usage=True)
+        return self._tuner
 
     def _fill(self, name: str, checked: CheckedAdapter, weights: Mapping[str, Tensor]) -> None:
-        like = next(self._model.parameters())
-        state = {_in_memory(key, name): weight.to(like.device, like.dtype) for key, weight in weights.items()}
+        state = {_in_memory(key, name): weight.to(self._like) for key, weight in weights.items()}
         places = {key for key, _ in self._model.named_parameters() if f".{name}." in key}
         if places != set(state):
             raise _for_another_base("its factors and the base's projections differ in name")
