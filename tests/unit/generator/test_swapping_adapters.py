@@ -13,10 +13,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from structlog.testing import capture_logs
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
-from ouroscope.adapters import ADAPTER_WEIGHTS
+from ouroscope.adapters import ADAPTER_WEIGHTS, check_adapter_directory, check_fits
 from ouroscope.errors import CorruptArtifact, InvalidRequest, NotFound, UntrustedArtifact
+from ouroscope.model_files import read_shapes
 from ouroscope.models import ADAPTER_CONFIG
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.generation import Capability, ModelInfo, PreparePrompts, SamplingSpec, Verification, WindowSpec
@@ -25,6 +26,7 @@ from ouroscope.stored_models import base_of
 from services.generator import hub
 from services.generator.backend import Prompt
 from services.generator.backends import Backends
+from services.generator.in_process.adapters import Adapters
 from services.generator.in_process.backend import HfBackend
 from services.generator.in_process.model import HfModel
 from services.generator.jobs import Jobs
@@ -392,3 +394,27 @@ def test_an_adapter_that_fails_to_load_leaves_the_base_as_it_was(
         swapping.open(ref)
     assert torch.equal(logits(swapping.open(model_ref)), before)
     assert not torch.equal(logits(swapping.open(adapters[0])), before)
+
+
+def test_projections_that_are_kept_the_other_way_round_are_adapted_too(tmp_path: Path) -> None:
+    """GPT-2 keeps its projections turned; peft says so by a warning, which fails a test."""
+    config = GPT2Config(vocab_size=320, n_embd=16, n_layer=2, n_head=2, n_positions=96)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        base = GPT2LMHeadModel(config).eval()
+        base.save_pretrained(tmp_path / "base")
+        settings = LoraConfig(r=2, lora_alpha=8, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM")
+        adapted = get_peft_model(GPT2LMHeadModel.from_pretrained(tmp_path / "base"), settings).eval()
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.3)
+    adapted.save_pretrained(tmp_path / "adapter")
+    checked = check_adapter_directory(tmp_path / "adapter")
+    check_fits(checked, read_shapes(tmp_path / "base" / "model.safetensors"))
+    adapters = Adapters(base, kept=1)
+    with torch.inference_mode():
+        before = base(input_ids=IDS).logits
+        adapters.use("a", checked, tmp_path / "adapter")
+        assert torch.equal(base(input_ids=IDS).logits, adapted(input_ids=IDS).logits)
+        adapters.use_none()
+        assert torch.equal(base(input_ids=IDS).logits, before)
