@@ -6,7 +6,8 @@ Two ways to the same numbers with the same weights: next-token records of `--pro
 tokens, entropy, the true token), and perplexity and greedy tokens of as many held-out documents, cut at `--tokens`:
 
 - one text at a time, written after the method of the paper: each text through the library's tokenizer and the whole
-  model, logits of all positions, softmax, the 100 most probable tokens with their strings;
+  model, logits of all positions, softmax, the 100 most probable tokens, each turned into its string by itself, as the
+  published script does;
 - `score` as the service calls it, from the stored corpus to the stored predictions.
 
 They are timed in turn, round after round. Every log-probability of both ways is compared. `--memory` runs ours alone in
@@ -143,7 +144,7 @@ class OneAtATime:
         true = shares[ids[0, -1]]
         entropy = float(-(shares * torch.log(shares + 1e-12)).sum())
         top = shares.topk(100)
-        self.strings = self._tokenizer.batch_decode(top.indices[:, None])
+        self.strings = [self._tokenizer.decode([token]) for token in top.indices]
         return top.values.tolist(), entropy, int((shares > true).sum()) + 1, float(true)
 
     def _perplexity(self, ids: torch.Tensor) -> float:

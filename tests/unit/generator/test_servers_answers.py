@@ -159,7 +159,7 @@ def test_every_status_has_an_error_that_holds_nothing_of_the_servers_text(status
     secret = b'{"error": {"message": "model /secret/path"}}'
     error = faults.error_of(status, server="pool", route="/v1/completions", body=secret if len(body) > 30 else body)
     assert isinstance(error, (Unavailable, PreconditionFailed, CapabilityMissing, InvalidRequest))
-    assert isinstance(error, Unavailable) == (status in (408, 425, 429) or (status >= 500 and status != 501))
+    assert isinstance(error, Unavailable) == (status in (408, 424, 425, 429) or (status >= 500 and status != 501))
     assert "secret" not in error.message
 
 

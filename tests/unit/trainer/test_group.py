@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -100,12 +101,13 @@ class Asked:
         self.told.append(progress)
 
 
-def left_behind() -> list[str]:
-    """Return the commands of children of this process that still run."""
+def left_behind(folder: Path) -> list[str]:
+    """Return the commands of children of this process that still run something below `folder`."""
     import psutil
 
     children = psutil.Process().children(recursive=True)
-    return [" ".join(child.cmdline()) for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    commands = [" ".join(child.cmdline()) for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    return [command for command in commands if str(folder) in command]
 
 
 RESULT = """
@@ -162,7 +164,7 @@ def test_a_group_that_comes_back_after_a_death_ends_well(group, tmp_path):
     assert course.losses == [2.5, None]
 
 
-def test_a_process_that_hangs_after_another_told_an_error_is_killed_and_the_error_is_raised(group):
+def test_a_process_that_hangs_after_another_told_an_error_is_killed_and_the_error_is_raised(group, tmp_path):
     lines = """
         from services.trainer.group.exchange import tell_error
         from ouroscope.errors import TrainingDiverged
@@ -172,17 +174,17 @@ def test_a_process_that_hangs_after_another_told_an_error_is_killed_and_the_erro
     with pytest.raises(TrainingDiverged, match="left every bound") as raised:
         group(lines, Asked())
     assert raised.value.metadata == {"step": "7"}
-    assert not left_behind()
+    assert not left_behind(tmp_path)
 
 
-def test_a_group_that_does_not_heed_a_request_to_stop_is_killed(group):
+def test_a_group_that_does_not_heed_a_request_to_stop_is_killed(group, tmp_path):
     lines = """
         tell(3)
         time.sleep(60)
     """
     with pytest.raises(Cancelled, match="enough"):
         group(lines, Asked(enough=3))
-    assert not left_behind()
+    assert not left_behind(tmp_path)
 
 
 def test_a_group_that_heeds_a_request_to_stop_gets_the_time_to_keep_what_it_has(group, tmp_path):
