@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import signal
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 from rich.markup import escape
 
@@ -19,6 +21,8 @@ from ouroscope_app.live import Live, announced, find_live
 from ouroscope_app.output import notes
 from ouroscope_app.watch import RunView
 from services.generator.declared import DeclaredBackend
+
+Answer = TypeVar("Answer")
 
 
 @asynccontextmanager
@@ -54,6 +58,25 @@ async def served(home: Home, metrics_port: int = 0, backends: Sequence[DeclaredB
     async with embedded_services(home, {"metrics": metrics_port}, backends=backends) as addresses:
         with announced(home, addresses.coordinator, addresses.metrics, addresses.page) as live:
             yield live
+
+
+def until_told(work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Do `work` until it is done, or until Ctrl-C or SIGTERM (systemd, Slurm, `timeout`), which end it alike.
+
+    Raises:
+        KeyboardInterrupt: it was told to stop.
+    """
+
+    async def told() -> Answer:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await work
+
+    try:
+        return asyncio.run(told())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 async def start_run(

@@ -15,7 +15,7 @@ from ouroscope.errors import CapabilityMissing, NotFound
 from ouroscope_app.columns import number, table
 from ouroscope_app.declared import BACKENDS, declared_in
 from ouroscope_app.home import Home
-from ouroscope_app.output import answers, command, notes, print_json, progress
+from ouroscope_app.output import FAULT, answers, command, notes, print_json, progress
 
 app = typer.Typer(help="Models: list, import and evaluate them, and see what can run them.", no_args_is_help=True)
 
@@ -69,7 +69,8 @@ def backends(backends: str = BACKENDS, generator: str = GENERATOR, json_: bool =
     """List what can run models and what each can do; servers are asked now.
 
     `ouroscope models backends --backends FILE` shows whether a file is right and its servers answer, before a run
-    counts on them. A run needs GENERATE and SCORE; its specification names the backend: `backend: NAME`.
+    counts on them; the exit status is 1 if one cannot be asked. A run needs GENERATE and SCORE; its specification
+    names the backend: `backend: NAME`.
     """
     from ouroscope_app.generating import list_backends
 
@@ -83,6 +84,8 @@ def backends(backends: str = BACKENDS, generator: str = GENERATOR, json_: bool =
         able = ", ".join(capability.value.lower() for capability in info.capabilities)
         shown.add_row(info.name, info.kind, info.weights or "loaded", able or "nothing now", info.problem)
     answers.print(shown)
+    if any(not info.capabilities for info in found):
+        raise typer.Exit(FAULT)
 
 
 @app.command("evaluate")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 
@@ -52,9 +51,9 @@ def run(
         return
     home = Home.find(os.environ).prepare()
     check_declared(home, specification, declared)
-    from ouroscope_app.drive import start_run
+    from ouroscope_app.drive import start_run, until_told
 
-    conclude(home, asyncio.run(start_run(home, specification, run_id, metrics_port, declared)), json_)
+    conclude(home, until_told(start_run(home, specification, run_id, metrics_port, declared)), json_)
 
 
 def conclude(home: Home, run: Run, json_: bool) -> None:
@@ -79,6 +78,9 @@ def _tell(run: Run, page: Path | None) -> None:
         answers.print(escape(verdict.sentence), soft_wrap=True)
     if run.state is RunState.FAILED:
         notes.print(f"[bold red]failed:[/] {escape(run.error or 'no reason given')}", soft_wrap=True)
-        notes.print(f"mend it, then go on with [bold]ouroscope runs resume {name}[/]", soft_wrap=True)
+        notes.print(
+            f"mend it, then go on with [bold]ouroscope runs resume {name}[/]; a wrong specification needs a new run",
+            soft_wrap=True,
+        )
     if page:
         answers.print(f"\nreport: [bold]{escape(str(page))}[/] (open it in a browser)", soft_wrap=True)

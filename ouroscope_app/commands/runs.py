@@ -12,6 +12,7 @@ from rich.text import Text
 from ouroscope.canonical import to_plain
 from ouroscope.errors import PreconditionFailed
 from ouroscope.records.analysis import Verdict
+from ouroscope.records.runs import Run
 from ouroscope_app.commands.run import conclude
 from ouroscope_app.declared import BACKENDS, check_declared, declared_in
 from ouroscope_app.home import Home
@@ -23,6 +24,8 @@ app = typer.Typer(help="Look at runs, go on with them, stop them, forget them.",
 
 NAME = typer.Argument(help="Name of the run, see `ouroscope runs list`.")
 JSON = typer.Option(False, "--json", help="Print one JSON document.")
+STOPPED = "stopped"
+"""What a person sees of a run that was at work when its process ended: nobody was left to write it down."""
 
 
 @app.command("list")
@@ -31,19 +34,21 @@ def list_(json_: bool = JSON) -> None:
     """List the runs of this data folder, newest first."""
     from ouroscope_app.history import list_runs
 
-    runs = list_runs(Home.find(os.environ))
+    home = Home.find(os.environ)
+    runs = list_runs(home)
     if json_:
         print_json({"runs": [to_plain(run) for run in runs]})
         return
     if not runs:
         notes.print("no runs yet; start one with `ouroscope run`")
         return
+    driven = find_live(home) is not None
     table = Table("run", "state", "done", "begun (UTC)", "verdicts", box=None, pad_edge=False)
     for run in runs:
         said = Text(", ").join(Text(f"{v.arm} ").append_text(_coloured(v.verdict)) for v in run.verdicts)
         begun = run.create_time.strftime("%Y-%m-%d %H:%M")
         done = f"{run.generations_done}/{run.generations_total}"
-        table.add_row(run.name.removeprefix("runs/"), run.state.value.lower(), done, begun, said)
+        table.add_row(run.name.removeprefix("runs/"), _standing(run, driven), done, begun, said)
     answers.print(table)
 
 
@@ -59,7 +64,10 @@ def show(name: str = NAME, json_: bool = JSON) -> None:
     if json_:
         print_json({"run": to_plain(run), "generations": [to_plain(generation) for generation in generations]})
         return
-    answers.print(f"{name}: {run.state.value.lower()}" + (f", {run.error}" if run.error else ""), markup=False)
+    standing = _standing(run, find_live(home) is not None)
+    answers.print(f"{name}: {standing}" + (f", {run.error}" if run.error else ""), markup=False)
+    if standing == STOPPED:
+        notes.print(f"go on with [bold]ouroscope runs resume {name}[/]")
     table = Table("arm", "seed", "generation", "state", "verdict", "why", box=None, pad_edge=False)
     for one in generations:
         said = one.comparison
@@ -95,14 +103,14 @@ def resume(
     json_: bool = JSON,
 ) -> None:
     """Go on with a run that was killed, stopped, cancelled or failed; what was finished is not done again."""
-    from ouroscope_app.drive import resume_run
+    from ouroscope_app.drive import resume_run, until_told
     from ouroscope_app.history import find_run
 
     home = Home.find(os.environ)
     declared = declared_in(backends)
     run = find_run(home, name)
     check_declared(home, run.spec, declared)
-    conclude(home, asyncio.run(resume_run(home, run, metrics_port, declared)), json_)
+    conclude(home, until_told(resume_run(home, run, metrics_port, declared)), json_)
 
 
 @app.command("cancel")
@@ -140,3 +148,8 @@ def _coloured(verdict: Verdict) -> Text:
 def _need_live(home: Home, name: str) -> None:
     if find_live(home) is None:
         raise PreconditionFailed(f"nobody is at work on {name}; go on with it by `ouroscope runs resume {name}`")
+
+
+def _standing(run: Run, driven: bool) -> str:
+    """Return the state of a run in a word; `driven`: whether a coordinator is at work on its home."""
+    return run.state.value.lower() if run.state.ended or driven else STOPPED

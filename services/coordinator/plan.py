@@ -81,6 +81,8 @@ def validate(spec: RunSpec) -> RunSpec:
     problems.check(bool(spec.dataset.source.strip()), "dataset.source", "write `embedded` or a path")
     longest = spec.evaluation.prompt_length + 1
     fits = spec.evaluation.max_tokens >= longest
+    kept = not spec.recipe.lora.keep_adapter or spec.recipe.method is Method.LORA
+    problems.check(kept, "recipe.lora.keep_adapter", "needs recipe.method: LORA, or there is no adapter to keep")
     problems.check(fits, "evaluation.max_tokens", f"must be at least prompt_length + 1 = {longest}")
     problems.raise_any()
     return spec

@@ -98,7 +98,7 @@ def check_able(recipe: Recipe, environment: Environment) -> None:
         CapabilityMissing: with what is missing, and what would do instead.
     """
     four_bit = recipe.method is Method.LORA and recipe.lora.base_weights is BaseWeights.FOUR_BIT
-    asked = [("recipe.lora.base_weights 4BIT", "BFLOAT16")] if four_bit else []
+    asked = [("recipe.lora.base_weights FOUR_BIT", "BFLOAT16")] if four_bit else []
     asked += [("recipe.optimizer ADAMW_8BIT", "ADAFACTOR")] if recipe.optimizer is Optimizer.ADAMW_8BIT else []
     _check_shardable(recipe, [what for what, _ in asked])
     for what, instead in asked:

@@ -111,7 +111,7 @@ class OpenAiDialect(Dialect):
             answer = await self.transport.post(replica, COMPLETIONS, {**asked, "prompt": list(_PROBE_IDS)})
             _echoed(self._logprobs(answer), len(_PROBE_IDS), 1)
         except (Broken, InvalidRequest, CapabilityMissing):
-            return f"the server ignores or refuses them; {_SETTING}"
+            return f"the server ignores or refuses `echo` with `logprobs`; {_SETTING}"
         return ""
 
     def _said(self, asked: Asked, tokens: Tokens) -> dict[str, Any]:

@@ -174,10 +174,14 @@ def test_the_synthetic_ratio_is_that_of_the_training_set(protocol: str, generati
 def test_everything_that_is_wrong_with_a_specification_is_told_at_once() -> None:
     arms = (ArmSpec(name="a", protocol="replase"), ArmSpec(name="b", protocol="humane"))
     evaluation = EvaluationSpec(prompt_length=300)
+    wrong = {"arms": arms, "model": " ", "dataset": DatasetSpec(source=""), "evaluation": evaluation}
     with pytest.raises(InvalidRequest) as caught:
-        plan.validate(small_spec(arms=arms, model=" ", dataset=DatasetSpec(source=""), evaluation=evaluation))
+        plan.validate(small_spec(**wrong, recipe=Recipe(lora=LoraSpec(keep_adapter=True))))
     fields = [problem.field for problem in caught.value.problems]
-    assert fields == ["arms[0].protocol", "arms[1].protocol", "model", "dataset.source", "evaluation.max_tokens"]
+    assert fields == [
+        *("arms[0].protocol", "arms[1].protocol", "model", "dataset.source"),
+        *("recipe.lora.keep_adapter", "evaluation.max_tokens"),
+    ]
 
 
 def test_names_of_resources_are_read_part_by_part() -> None:
