@@ -96,9 +96,9 @@ def read_pem(path: Path, what: str) -> bytes:
             raw = file.read(LARGEST_FILE + 1)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise NotFound(f"the {what} cannot be read: {reason}") from error
+        raise NotFound(f"the {what} {path.name[:100]!r} cannot be read: {reason}") from error
     if len(raw) > LARGEST_FILE or b"-----BEGIN " not in raw:
-        raise InvalidRequest(f"the {what} is not a PEM file")
+        raise InvalidRequest(f"the {what} {path.name[:100]!r} is not a PEM file")
     return raw
 
 
