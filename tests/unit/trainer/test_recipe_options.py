@@ -116,7 +116,7 @@ def test_every_optimiser_learns(tune, optimizer):
 
 def test_what_needs_a_gpu_is_refused_without_one_and_says_what_would_do(tune, environment):
     four_bit = replace(BASE, method=Method.LORA, lora=replace(LORA, base_weights=BaseWeights.FOUR_BIT))
-    with pytest.raises(CapabilityMissing, match=r"4BIT needs a GPU .* BFLOAT16"):
+    with pytest.raises(CapabilityMissing, match=r"FOUR_BIT needs a GPU .* BFLOAT16"):
         tune(four_bit)
     with pytest.raises(CapabilityMissing, match=r"ADAMW_8BIT needs a GPU .* ADAFACTOR"):
         tune(replace(BASE, optimizer=Optimizer.ADAMW_8BIT))
