@@ -43,6 +43,13 @@ _ONE_THREAD = {
 _environment = threading.Lock()
 
 
+def processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class Executor(Protocol):
     """Does work on items, one answer for each."""
 

@@ -5,13 +5,13 @@ They are the same gRPC services as elsewhere and talk over real sockets; only th
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from ouroscope.client import CoordinatorClient
+from ouroscope.executor import processors
 from ouroscope.rpc.channel import open_channel
 from ouroscope.security.connection import PLAIN
 from ouroscope_app.home import Home
@@ -99,8 +99,7 @@ def threads_each() -> int:
     While one arm is trained another one writes. Two operations that each ask for all processors wait for one another
     at every barrier: measured on 2 busy cores, 2 threads each made generation 7 to 20 times slower than 1 thread each.
     """
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, available // 2)
+    return max(1, processors() // 2)
 
 
 @asynccontextmanager

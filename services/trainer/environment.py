@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import torch
 import transformers
 
 from ouroscope.errors import CapabilityMissing
+from ouroscope.executor import processors
 from ouroscope.records.training import BaseWeights, Method, Optimizer, Recipe
 
 _TRAINING = "2"
@@ -74,7 +74,7 @@ def prepare(threads: int = 0, device: str = "auto") -> Environment:
     if device == "cuda" and not accelerated:
         raise CapabilityMissing("torch finds no CUDA device here; choose cpu, or install a build of torch that has it")
     device = ("cuda" if accelerated else "cpu") if device == "auto" else device
-    threads = threads or _processors()
+    threads = threads or processors()
     torch.set_num_threads(threads)
     transformers.utils.logging.disable_progress_bar()
     if device == "cpu":
@@ -129,13 +129,7 @@ def _multiplies_bfloat16(device: str) -> bool:
 
 def places(device: str) -> int:
     """Return how many processes can train here side by side: one for each GPU, or for each processor."""
-    return torch.cuda.device_count() if device == "cuda" else _processors()
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return torch.cuda.device_count() if device == "cuda" else processors()
 
 
 def _version(distribution: str) -> str:

@@ -18,6 +18,7 @@ import structlog
 from transformers.utils import logging as transformers_logging
 
 from ouroscope.errors import UntrustedArtifact
+from ouroscope.executor import processors
 from ouroscope.models import check_model_directory
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.generation import Capability, Served, Verification
@@ -68,7 +69,7 @@ class HfBackend:
         self._store = store
         self._device = devices.chosen_device(device)
         self._dtype = devices.chosen_dtype(dtype, self._device)
-        self._threads = threads or devices.processors()
+        self._threads = threads or processors()
         self._kept_models, self._kept_adapters = kept_models, kept_adapters
         self._loaded: OrderedDict[ArtifactRef, LoadedModel] = OrderedDict()
         self._lock = threading.RLock()

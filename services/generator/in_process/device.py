@@ -65,13 +65,6 @@ def memory_bytes(device: str) -> int:
     return min(whole, int(allowed)) if allowed.isdigit() else whole
 
 
-def processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def is_lack_of_memory(error: Exception) -> bool:
     """Return whether an error of torch says that the memory did not suffice."""
     # On the processor torch raises a plain RuntimeError.
