@@ -7,7 +7,7 @@ beginnings were its prompts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from types import MappingProxyType
@@ -19,7 +19,7 @@ from ouroscope.records.documents import Document
 from ouroscope.records.generation import SamplingSpec
 from ouroscope.records.training import Recipe
 from ouroscope.seeds import derive_seed
-from services.coordinator.protocols import Pools, Protocol, human_fresh, replace_all
+from services.coordinator.protocols import PROTOCOLS, Pools, Terms
 
 GENERATIONS = 10
 """Generations after the model that a loop begins with, which is generation 0."""
@@ -28,6 +28,20 @@ PERPLEXITY_RISE = 0.10
 """Share by which held-out perplexity exceeds that of generation 0 when the rule that is the peer speaks."""
 ROOT = 6
 """Root of all seeds of the benchmark."""
+
+
+Rule = Callable[[Pools], tuple[ArtifactRef, ...]]
+"""What a generation is trained on: whole corpora."""
+
+
+def protocol(name: str) -> Rule:
+    """Return the corpora of one of the coordinator's protocols that takes them whole."""
+
+    def rule(pools: Pools) -> tuple[ArtifactRef, ...]:
+        portions = PROTOCOLS[name].choose(pools, Terms(documents=1))
+        return tuple(corpus for portion in portions for corpus in portion.pool)
+
+    return rule
 
 
 def replace_half(pools: Pools) -> tuple[ArtifactRef, ...]:
@@ -55,7 +69,7 @@ class Arm:
     """Share of each document of D_j that the model writes, in (0, 1); before it stands a real prefix."""
     documents: int
     """Documents of a generation."""
-    protocol: Protocol = replace_all
+    protocol: Rule = protocol("replace")
     temperature: float = 1.0
     """From generation 1 on; the baseline, generation 0, is always written at 1."""
     prompts: int = 0
@@ -72,7 +86,7 @@ class Arm:
 ARMS = (
     Arm(name="replace-50", written=0.5, documents=540),
     Arm(name="replace-75", written=0.75, documents=400),
-    Arm(name="human-fresh", written=0.5, documents=540, protocol=human_fresh, control=True),
+    Arm(name="human-fresh", written=0.5, documents=540, protocol=protocol("human"), control=True),
     Arm(name="low-temperature", written=0.5, documents=540, temperature=0.7),
     Arm(name="narrow-prompts", written=0.5, documents=540, prompts=40),
     Arm(name="accumulate-fresh", written=0.5, documents=540, protocol=accumulate_fresh, control=True),

@@ -27,6 +27,7 @@ from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import Document, View
 from ouroscope.records.monitors import Inputs
 from ouroscope.records.predictions import NextToken, ScoredText
+from ouroscope.records.selection import SelectDocuments, Selected
 from ouroscope.rpc.channel import open_channel
 from ouroscope.security.connection import Connection
 from ouroscope.v1 import analyzer_pb2, analyzer_pb2_grpc
@@ -116,6 +117,11 @@ class AnalyzerClient:
         """Measure a stored corpus, stored predictions, or both."""
         message = encoded(request, AnalyzeCorpus)
         return await self._long.finish(self._stub.AnalyzeCorpus, message, Report, on_progress)
+
+    async def select_documents(self, request: SelectDocuments, on_progress: OnProgress | None = None) -> Selected:
+        """Choose documents of stored corpora and publish them as a corpus."""
+        message = encoded(request, SelectDocuments)
+        return await self._long.finish(self._stub.SelectDocuments, message, Selected, on_progress)
 
     async def compare(self, request: Compare, *, fields: Sequence[str] = ()) -> Comparison:
         """Compare a report with a baseline; a history turns it into a verdict on a sequence.

@@ -10,6 +10,9 @@ from ouroscope.client.long_work import LongCalls, OnProgress, Patience
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.generation import (
     BackendInfo,
+    Classified,
+    Classify,
+    Edit,
     EvaluatedTasks,
     EvaluateTasks,
     Generate,
@@ -66,6 +69,14 @@ class GeneratorClient:
         """Let a model do tasks of lm-evaluation-harness."""
         message = encoded(request, EvaluateTasks)
         return await self._long.finish(self._stub.EvaluateTasks, message, EvaluatedTasks, on_progress)
+
+    async def edit(self, request: Edit, on_progress: OnProgress | None = None) -> Generated:
+        """Let a model draw the tokens of a text anew that it finds too easy."""
+        return await self._long.finish(self._stub.Edit, encoded(request, Edit), Generated, on_progress)
+
+    async def classify(self, request: Classify, on_progress: OnProgress | None = None) -> Classified:
+        """Ask a text classifier which documents machines wrote."""
+        return await self._long.finish(self._stub.Classify, encoded(request, Classify), Classified, on_progress)
 
     async def list_backends(self) -> tuple[BackendInfo, ...]:
         """Return the backends and what each can do, the one in the generator's process first."""

@@ -280,3 +280,56 @@ class EvaluatedTasks:
 
     scores: tuple[TaskScore, ...]
     served: Served | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """Draw the tokens of a text anew that a model finds too easy (ToEdit, Zhu et al. 2025)."""
+
+    model: ArtifactRef
+    corpus: ArtifactRef
+    threshold: float = 0.99
+    """Tokens with a higher probability are drawn anew; 1 changes nothing."""
+    top_k: int = 8
+    """Tokens kept before drawing."""
+    generation: int = 0
+    seed: int = 0
+    batch_size: int = 0
+
+    def __post_init__(self) -> None:
+        problems = Problems("edit")
+        problems.check(0 < self.threshold <= 1, "threshold", f"must be in (0, 1], got {self.threshold}")
+        problems.check(self.top_k >= 1, "top_k", "must be at least 1")
+        problems.check(self.generation >= 0, "generation", "must be 0 or more")
+        problems.check(self.batch_size >= 0, "batch_size", "must be 0 (automatic) or more")
+        problems.raise_any()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classify:
+    """Ask a text classifier which documents machines wrote."""
+
+    classifier: str
+    """A directory on the generator's machine, or a Hugging Face id of a sequence classification model."""
+    corpus: ArtifactRef
+    label: str = ""
+    """Label that means that a machine wrote it; empty takes the last label of the classifier."""
+    max_tokens: int = 256
+    """Tokens of each document that are read at most, without its real prefix."""
+    batch_size: int = 0
+
+    def __post_init__(self) -> None:
+        problems = Problems("classify")
+        problems.check(bool(self.classifier.strip()), "classifier", "name a folder or a Hugging Face id")
+        problems.check(self.max_tokens >= 2, "max_tokens", "must be at least 2")
+        problems.check(self.batch_size >= 0, "batch_size", "must be 0 (automatic) or more")
+        problems.raise_any()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classified:
+    """What a classifier says."""
+
+    detections: ArtifactRef
+    """Stored probabilities, one per document; an artifact of the kind `predictions`."""
+    documents: int

@@ -74,3 +74,17 @@ class ScoredText:
             last is None or 0 <= last <= self.last_tokens, "last_greedy_tokens", "must be in [0, last_tokens]"
         )
         problems.raise_any()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detection:
+    """How probable a detector holds it that a machine wrote a document."""
+
+    document_id: str
+    probability: float
+
+    def __post_init__(self) -> None:
+        problems = Problems("detection")
+        problems.check(bool(self.document_id), "document_id", "must not be empty")
+        problems.check(0 <= self.probability <= 1, "probability", "must be in [0, 1]")
+        problems.raise_any()

@@ -11,6 +11,7 @@ from ouroscope.records.analysis import Comparison, Policy, Verdict
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.checks import Problems
 from ouroscope.records.generation import PromptUnit, SamplingSpec
+from ouroscope.records.selection import Selected, SelectionSpec
 from ouroscope.records.training import Recipe
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -50,21 +51,72 @@ class RunState(Enum):
         return self in {RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED}
 
 
+class HumanText(Enum):
+    """Which human documents a protocol that mixes takes."""
+
+    FRESH = "FRESH"
+    REPLAYED = "REPLAYED"
+    """Those of the first round again and again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditSpec:
+    """Human text that is edited by the current model before it is trained on (ToEdit)."""
+
+    threshold: float = 0.99
+    """Tokens with a higher probability are drawn anew."""
+    top_k: int = 8
+    """Tokens kept before drawing."""
+
+    def __post_init__(self) -> None:
+        problems = Problems("edit")
+        problems.check(0 < self.threshold <= 1, "threshold", f"must be in (0, 1], got {self.threshold}")
+        problems.check(self.top_k >= 1, "top_k", "must be at least 1")
+        problems.raise_any()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmSpec:
     """One way of choosing what to train on."""
 
     name: str
     protocol: str
-    """Id of a protocol: `replace`, `human`, `accumulate`."""
+    """Id of a protocol: see docs/protocols.md."""
     real_share: float = 0.25
     """Share of every document that is real prefix, in (0, 1)."""
     control: str | None = None
-    """Arm it is compared with at the same generation; None picks the human arm of the same real_share, and without
-    one the arm's own generation 0."""
+    """Arm it is compared with at the same generation; None picks the human arm of the same real_share and domains, and
+    without one the arm's own generation 0."""
+    domains: tuple[str, ...] = ()
+    """Domains of the data set whose text is prompted with and trained on; empty means all."""
+    human_fraction: float = 0.5
+    """Human documents in a mixture, as a share of `documents`, in [0, 1]."""
+    synthetic_fraction: float = 0.5
+    """Synthetic documents in a mixture, as a share of `documents`, in [0, 1]."""
+    human_text: HumanText = HumanText.FRESH
+    real_weight: float | None = None
+    """Loss weight of human documents in (0, 1), synthetic ones have 1 minus it; None is what the protocol says."""
+    selection: SelectionSpec | None = None
+    """How documents are chosen from the pool of the protocol; None is what the protocol says."""
+    edit: EditSpec | None = None
+    """Edit human documents with the current model before training."""
+    feeds_on: tuple[str, ...] = ()
+    """Other arms whose text of the same generation joins the pool of this one."""
+    part: int = 0
+    """Part of the human text that this arm reads, in [0, parts)."""
+    parts: int = 1
+    """Disjoint parts that the human text is dealt into."""
 
     def __post_init__(self) -> None:
         problems = Problems(f"arm {self.name!r}")
+        for field in ("human_fraction", "synthetic_fraction"):
+            share = getattr(self, field)
+            problems.check(0 <= share <= 1, field, f"must be in [0, 1], got {share}")
+        problems.check(self.human_fraction + self.synthetic_fraction > 0, "human_fraction", "a mixture needs documents")
+        weight = self.real_weight
+        problems.check(weight is None or 0 < weight < 1, "real_weight", f"must be in (0, 1), got {weight}")
+        problems.check(1 <= self.parts <= 100, "parts", f"must be in [1, 100], got {self.parts}")
+        problems.check(0 <= self.part < max(1, self.parts), "part", f"must be in [0, parts), got {self.part}")
         problems.check(is_name(self.name), "name", "use lower-case letters, digits and hyphens, at most 63")
         problems.check(0 < self.real_share < 1, "real_share", f"must be in (0, 1), got {self.real_share}")
         problems.raise_any()
@@ -86,9 +138,17 @@ class EvaluationSpec:
     """Documents of each generation that are scored, under its own model and under generation 0."""
     samples: int = 6
     """Fixed held-out prompts whose continuation is shown side by side in the report."""
+    across_documents: int = 0
+    """Held-out documents of every domain that a model continues for the cross-dataset matrix; 0 asks only for
+    probabilities."""
+    across_generations: tuple[int, ...] = ()
+    """Generations that are examined across domains; empty means all."""
 
     def __post_init__(self) -> None:
         problems = Problems("evaluation")
+        across = self.across_documents
+        problems.check(across == 0 or across >= 20, "across_documents", "must be 0, or at least 20 for an interval")
+        problems.check(all(j >= 0 for j in self.across_generations), "across_generations", "must be 0 or more")
         problems.check(self.prompts >= 20, "prompts", "must be at least 20, for an interval")
         problems.check(self.heldout_documents >= 20, "heldout_documents", "must be at least 20, for an interval")
         problems.check(self.scored_documents >= 20, "scored_documents", "must be at least 20, for an interval")
@@ -98,12 +158,67 @@ class EvaluationSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DomainSpec:
+    """One domain of human text."""
+
+    name: str
+    source: str = "embedded"
+    """`embedded`, a path that the coordinator can read, or `hf://OWNER/NAME`."""
+    text_field: str = "text"
+    libraries: tuple[str, ...] = ()
+    """Libraries of the embedded corpus that belong to it; empty means all."""
+    configuration: str = ""
+    """Configuration of a Hugging Face data set."""
+    split: str = "train"
+    revision: str = ""
+    """Commit of a Hugging Face data set, 40 hexadecimal digits."""
+    documents: int = 0
+    """Documents that are read at most, the first ones; 0 reads all."""
+
+    def __post_init__(self) -> None:
+        problems = Problems(f"domain {self.name!r}")
+        problems.check(not self.name or is_name(self.name), "name", "use lower-case letters, digits and hyphens")
+        problems.check(self.documents >= 0, "documents", "must be 0 (all) or more")
+        problems.raise_any()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetSpec:
-    """Where human text comes from."""
+    """Where human text comes from: one source, or several domains."""
 
     source: str = "embedded"
-    """`embedded`, or a path that the coordinator can read."""
+    """`embedded`, a path that the coordinator can read, or `hf://OWNER/NAME`."""
     text_field: str = "text"
+    domains: tuple[DomainSpec, ...] = ()
+    """Several domains instead of one source."""
+    configuration: str = ""
+    split: str = "train"
+    revision: str = ""
+    documents: int = 0
+
+    def __post_init__(self) -> None:
+        problems = Problems("dataset")
+        names = [domain.name for domain in self.domains]
+        problems.check(all(names), "domains", "every domain needs a name")
+        problems.check(len(set(names)) == len(names), "domains", "two domains have the same name")
+        problems.check(self.documents >= 0, "documents", "must be 0 (all) or more")
+        problems.raise_any()
+
+    def sources(self) -> tuple[DomainSpec, ...]:
+        """Return the domains, or the one source as a domain without a name."""
+        if self.domains:
+            return self.domains
+        return (
+            DomainSpec(
+                name="",
+                source=self.source,
+                text_field=self.text_field,
+                configuration=self.configuration,
+                split=self.split,
+                revision=self.revision,
+                documents=self.documents,
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,9 +281,13 @@ class RunSpec:
         """Return the arm that `arm` is compared with at the same generation, or None for its own generation 0."""
         if arm.protocol == "human" and arm.control is None:
             return None
-        humans = [a for a in self.arms if a.protocol == "human" and a.real_share == arm.real_share]
+        humans = [a for a in self.arms if a.protocol == "human" and _same_text(a, arm)]
         named = [a for a in self.arms if a.name == arm.control]
         return next(iter(named or [a for a in humans if a.name != arm.name]), None)
+
+
+def _same_text(one: ArmSpec, other: ArmSpec) -> bool:
+    return (one.real_share, set(one.domains)) == (other.real_share, set(other.domains))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +296,17 @@ class StageTime:
 
     stage: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainReport:
+    """How a generation does on one domain."""
+
+    domain: str
+    report: ArtifactRef
+    """On what it expects of held-out text of the domain, and on what it writes after beginnings of it."""
+    human_report: ArtifactRef | None = None
+    """On the real continuations of the same beginnings; None where nothing was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +334,13 @@ class Generation:
     training: tuple[ArtifactRef, ...] = ()
     """What the next model was trained on; empty at the last generation."""
     stages: tuple[StageTime, ...] = ()
+    selections: tuple[Selected, ...] = ()
+    """What was chosen of the pools for the next model; empty where whole corpora were taken."""
+    across: tuple[DomainReport, ...] = ()
+    """How it does on every domain; empty where the run has one, or the generation was not examined across."""
+    across_predictions: ArtifactRef | None = None
+    across_corpus: ArtifactRef | None = None
+    """What it wrote after beginnings of all domains."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -149,9 +150,16 @@ class FineTune:
     recipe: Recipe
     heldout: ArtifactRef | None = None
     """Human text that nobody trains on, for `recipe.heldout_steps`."""
+    corpus_weights: tuple[float, ...] = ()
+    """Loss weight of the tokens of each corpus, above 0; empty weighs all alike."""
 
     def __post_init__(self) -> None:
         problems = Problems("fine-tune")
+        weights = self.corpus_weights
+        paired = not weights or len(weights) == len(self.corpora)
+        problems.check(paired, "corpus_weights", f"give one for each of the {len(self.corpora)} corpora, or none")
+        finite = all(0 < weight < math.inf for weight in weights)
+        problems.check(finite, "corpus_weights", "must be above 0 and finite")
         problems.check(bool(self.corpora), "corpora", "give at least one corpus")
         heard = not self.recipe.heldout_steps or self.heldout is not None
         problems.check(heard, "heldout", "give a corpus, since recipe.heldout_steps asks for evaluations on one")

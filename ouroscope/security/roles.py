@@ -46,12 +46,13 @@ _BY_ROLE: Mapping[str, Mapping[Role, tuple[str, ...]]] = {
             "Compare",
             "CreateBaseline",
             "ExportNetwork",
+            "SelectDocuments",
         ),
         Role.ADMIN: ("DeleteBaseline",),
     },
     "ouroscope.v1.GeneratorService": {
         Role.READ: ("GetModel", "ListBackends"),
-        Role.RUN: ("ImportModel", "PreparePrompts", "Generate", "Score", "EvaluateTasks"),
+        Role.RUN: ("ImportModel", "PreparePrompts", "Generate", "Score", "EvaluateTasks", "Edit", "Classify"),
     },
     "ouroscope.v1.TrainerService": {Role.RUN: ("FineTune",)},
     "ouroscope.v1.CoordinatorService": {

@@ -7,6 +7,7 @@ from google.longrunning import operations_pb2 as google_dot_longrunning_dot_oper
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from ouroscope.v1 import analysis_pb2 as ouroscope_dot_v1_dot_analysis__pb2
 from ouroscope.v1 import analyzer_pb2 as ouroscope_dot_v1_dot_analyzer__pb2
+from ouroscope.v1 import selection_pb2 as ouroscope_dot_v1_dot_selection__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -83,6 +84,11 @@ class AnalyzerServiceStub:
                 request_serializer=ouroscope_dot_v1_dot_analyzer__pb2.ExportNetworkRequest.SerializeToString,
                 response_deserializer=ouroscope_dot_v1_dot_analyzer__pb2.ExportNetworkResponse.FromString,
                 _registered_method=True)
+        self.SelectDocuments = channel.unary_unary(
+                '/ouroscope.v1.AnalyzerService/SelectDocuments',
+                request_serializer=ouroscope_dot_v1_dot_selection__pb2.SelectDocumentsRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
         self.ListMetrics = channel.unary_unary(
                 '/ouroscope.v1.AnalyzerService/ListMetrics',
                 request_serializer=ouroscope_dot_v1_dot_analyzer__pb2.ListMetricsRequest.SerializeToString,
@@ -157,6 +163,13 @@ class AnalyzerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SelectDocuments(self, request, context):
+        """Choose documents of a pool, by what they say, by what a model expects of them, or by chance.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListMetrics(self, request, context):
         """List the metrics.
         """
@@ -211,6 +224,11 @@ def add_AnalyzerServiceServicer_to_server(servicer, server):
                     servicer.ExportNetwork,
                     request_deserializer=ouroscope_dot_v1_dot_analyzer__pb2.ExportNetworkRequest.FromString,
                     response_serializer=ouroscope_dot_v1_dot_analyzer__pb2.ExportNetworkResponse.SerializeToString,
+            ),
+            'SelectDocuments': grpc.unary_unary_rpc_method_handler(
+                    servicer.SelectDocuments,
+                    request_deserializer=ouroscope_dot_v1_dot_selection__pb2.SelectDocumentsRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
             'ListMetrics': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMetrics,
@@ -462,6 +480,33 @@ class AnalyzerService:
             '/ouroscope.v1.AnalyzerService/ExportNetwork',
             ouroscope_dot_v1_dot_analyzer__pb2.ExportNetworkRequest.SerializeToString,
             ouroscope_dot_v1_dot_analyzer__pb2.ExportNetworkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SelectDocuments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ouroscope.v1.AnalyzerService/SelectDocuments',
+            ouroscope_dot_v1_dot_selection__pb2.SelectDocumentsRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

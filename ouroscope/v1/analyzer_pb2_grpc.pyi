@@ -9,6 +9,7 @@ from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 from ouroscope.v1 import analysis_pb2 as _analysis_pb2
 from ouroscope.v1 import analyzer_pb2 as _analyzer_pb2
+from ouroscope.v1 import selection_pb2 as _selection_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -54,6 +55,8 @@ class AnalyzerServiceStub:
     """Delete a baseline."""
     ExportNetwork: _grpc.UnaryStreamMultiCallable[_analyzer_pb2.ExportNetworkRequest, _analyzer_pb2.ExportNetworkResponse]
     """Write the semantic network of a stored corpus."""
+    SelectDocuments: _grpc.UnaryUnaryMultiCallable[_selection_pb2.SelectDocumentsRequest, _operations_pb2.Operation]
+    """Choose documents of a pool, by what they say, by what a model expects of them, or by chance."""
     ListMetrics: _grpc.UnaryUnaryMultiCallable[_analyzer_pb2.ListMetricsRequest, _analyzer_pb2.ListMetricsResponse]
     """List the metrics."""
 
@@ -80,6 +83,8 @@ class AnalyzerServiceAsyncStub(AnalyzerServiceStub):
     """Delete a baseline."""
     ExportNetwork: _aio.UnaryStreamMultiCallable[_analyzer_pb2.ExportNetworkRequest, _analyzer_pb2.ExportNetworkResponse]  # type: ignore[assignment]
     """Write the semantic network of a stored corpus."""
+    SelectDocuments: _aio.UnaryUnaryMultiCallable[_selection_pb2.SelectDocumentsRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """Choose documents of a pool, by what they say, by what a model expects of them, or by chance."""
     ListMetrics: _aio.UnaryUnaryMultiCallable[_analyzer_pb2.ListMetricsRequest, _analyzer_pb2.ListMetricsResponse]  # type: ignore[assignment]
     """List the metrics."""
 
@@ -157,6 +162,14 @@ class AnalyzerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_analyzer_pb2.ExportNetworkResponse], _abc.AsyncIterator[_analyzer_pb2.ExportNetworkResponse]]:
         """Write the semantic network of a stored corpus."""
+
+    @_abc_1.abstractmethod
+    def SelectDocuments(
+        self,
+        request: _selection_pb2.SelectDocumentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """Choose documents of a pool, by what they say, by what a model expects of them, or by chance."""
 
     @_abc_1.abstractmethod
     def ListMetrics(

@@ -816,6 +816,141 @@ class EvaluatedTasks(_message.Message):
 Global___EvaluatedTasks: _TypeAlias = EvaluatedTasks  # noqa: Y015
 
 @_typing.final
+class EditRequest(_message.Message):
+    """Ask a model to change the tokens of human text that it finds too easy (ToEdit)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    CORPUS_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    threshold: _builtins.float
+    """Tokens with a higher probability than this are drawn anew, in (0, 1]; 1 changes nothing; default 0.99."""
+    top_k: _builtins.int
+    """Tokens kept before drawing, at least 1; default 8."""
+    generation: _builtins.int
+    """Generation of the model, 0 = base; written into the provenance of the documents that were changed."""
+    seed: _builtins.int
+    """Seed of the noise, 0 or more."""
+    batch_size: _builtins.int
+    """Texts looked at together; 0 lets the backend choose."""
+    request_id: _builtins.str
+    """UUID that makes the call idempotent; optional."""
+    @_builtins.property
+    def model(self) -> _artifact_pb2.ArtifactRef:
+        """Model that edits."""
+
+    @_builtins.property
+    def corpus(self) -> _artifact_pb2.ArtifactRef:
+        """Text to edit; the real prefix of a document stays."""
+
+    def __init__(
+        self,
+        *,
+        model: _artifact_pb2.ArtifactRef | None = ...,
+        corpus: _artifact_pb2.ArtifactRef | None = ...,
+        threshold: _builtins.float | None = ...,
+        top_k: _builtins.int | None = ...,
+        generation: _builtins.int = ...,
+        seed: _builtins.int = ...,
+        batch_size: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "_top_k", b"_top_k", "corpus", b"corpus", "model", b"model", "threshold", b"threshold", "top_k", b"top_k"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "_top_k", b"_top_k", "batch_size", b"batch_size", "corpus", b"corpus", "generation", b"generation", "model", b"model", "request_id", b"request_id", "seed", b"seed", "threshold", b"threshold", "top_k", b"top_k"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
+    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
+    _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_k) -> _WhichOneofReturnType__top_k | None: ...
+
+Global___EditRequest: _TypeAlias = EditRequest  # noqa: Y015
+
+@_typing.final
+class ClassifyRequest(_message.Message):
+    """Ask a text classifier which documents machines wrote."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLASSIFIER_FIELD_NUMBER: _builtins.int
+    CORPUS_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    classifier: _builtins.str
+    """Classifier: a directory on the generator's machine or a Hugging Face id of a sequence classification model."""
+    label: _builtins.str
+    """Label that means that a machine wrote it; empty takes the last label of the classifier."""
+    max_tokens: _builtins.int
+    """Tokens of each document that are read at most, at least 2; default 256."""
+    batch_size: _builtins.int
+    """Texts looked at together; 0 lets the backend choose."""
+    request_id: _builtins.str
+    """UUID that makes the call idempotent; optional."""
+    @_builtins.property
+    def corpus(self) -> _artifact_pb2.ArtifactRef:
+        """Documents to judge, without their real prefix."""
+
+    def __init__(
+        self,
+        *,
+        classifier: _builtins.str = ...,
+        corpus: _artifact_pb2.ArtifactRef | None = ...,
+        label: _builtins.str = ...,
+        max_tokens: _builtins.int | None = ...,
+        batch_size: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "corpus", b"corpus", "max_tokens", b"max_tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "batch_size", b"batch_size", "classifier", b"classifier", "corpus", b"corpus", "label", b"label", "max_tokens", b"max_tokens", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
+    _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_tokens) -> _WhichOneofReturnType__max_tokens | None: ...
+
+Global___ClassifyRequest: _TypeAlias = ClassifyRequest  # noqa: Y015
+
+@_typing.final
+class Classified(_message.Message):
+    """What a classifier says. Response of Classify."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DETECTIONS_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    documents: _builtins.int
+    """Documents, at least 1."""
+    @_builtins.property
+    def detections(self) -> _artifact_pb2.ArtifactRef:
+        """Stored probabilities, one per document."""
+
+    def __init__(
+        self,
+        *,
+        detections: _artifact_pb2.ArtifactRef | None = ...,
+        documents: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["detections", b"detections"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detections", b"detections", "documents", b"documents"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Classified: _TypeAlias = Classified  # noqa: Y015
+
+@_typing.final
 class ListBackendsRequest(_message.Message):
     """Ask which backends there are."""
 

@@ -66,6 +66,16 @@ class GeneratorServiceStub:
                 request_serializer=ouroscope_dot_v1_dot_generator__pb2.EvaluateTasksRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.Edit = channel.unary_unary(
+                '/ouroscope.v1.GeneratorService/Edit',
+                request_serializer=ouroscope_dot_v1_dot_generator__pb2.EditRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.Classify = channel.unary_unary(
+                '/ouroscope.v1.GeneratorService/Classify',
+                request_serializer=ouroscope_dot_v1_dot_generator__pb2.ClassifyRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
         self.ListBackends = channel.unary_unary(
                 '/ouroscope.v1.GeneratorService/ListBackends',
                 request_serializer=ouroscope_dot_v1_dot_generator__pb2.ListBackendsRequest.SerializeToString,
@@ -119,6 +129,20 @@ class GeneratorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Edit(self, request, context):
+        """Draw the tokens of a text anew that a model finds too easy.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Classify(self, request, context):
+        """How probable a classifier holds it that machines wrote documents.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListBackends(self, request, context):
         """List the backends and what each can do.
         """
@@ -157,6 +181,16 @@ def add_GeneratorServiceServicer_to_server(servicer, server):
             'EvaluateTasks': grpc.unary_unary_rpc_method_handler(
                     servicer.EvaluateTasks,
                     request_deserializer=ouroscope_dot_v1_dot_generator__pb2.EvaluateTasksRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'Edit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Edit,
+                    request_deserializer=ouroscope_dot_v1_dot_generator__pb2.EditRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'Classify': grpc.unary_unary_rpc_method_handler(
+                    servicer.Classify,
+                    request_deserializer=ouroscope_dot_v1_dot_generator__pb2.ClassifyRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
             'ListBackends': grpc.unary_unary_rpc_method_handler(
@@ -327,6 +361,60 @@ class GeneratorService:
             target,
             '/ouroscope.v1.GeneratorService/EvaluateTasks',
             ouroscope_dot_v1_dot_generator__pb2.EvaluateTasksRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Edit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ouroscope.v1.GeneratorService/Edit',
+            ouroscope_dot_v1_dot_generator__pb2.EditRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Classify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ouroscope.v1.GeneratorService/Classify',
+            ouroscope_dot_v1_dot_generator__pb2.ClassifyRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,

@@ -46,6 +46,10 @@ class GeneratorServiceStub:
     """Next-token records of prompts and log-probabilities of texts."""
     EvaluateTasks: _grpc.UnaryUnaryMultiCallable[_generator_pb2.EvaluateTasksRequest, _operations_pb2.Operation]
     """How well a model does tasks of lm-evaluation-harness."""
+    Edit: _grpc.UnaryUnaryMultiCallable[_generator_pb2.EditRequest, _operations_pb2.Operation]
+    """Draw the tokens of a text anew that a model finds too easy."""
+    Classify: _grpc.UnaryUnaryMultiCallable[_generator_pb2.ClassifyRequest, _operations_pb2.Operation]
+    """How probable a classifier holds it that machines wrote documents."""
     ListBackends: _grpc.UnaryUnaryMultiCallable[_generator_pb2.ListBackendsRequest, _generator_pb2.ListBackendsResponse]
     """List the backends and what each can do."""
 
@@ -66,6 +70,10 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     """Next-token records of prompts and log-probabilities of texts."""
     EvaluateTasks: _aio.UnaryUnaryMultiCallable[_generator_pb2.EvaluateTasksRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """How well a model does tasks of lm-evaluation-harness."""
+    Edit: _aio.UnaryUnaryMultiCallable[_generator_pb2.EditRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """Draw the tokens of a text anew that a model finds too easy."""
+    Classify: _aio.UnaryUnaryMultiCallable[_generator_pb2.ClassifyRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """How probable a classifier holds it that machines wrote documents."""
     ListBackends: _aio.UnaryUnaryMultiCallable[_generator_pb2.ListBackendsRequest, _generator_pb2.ListBackendsResponse]  # type: ignore[assignment]
     """List the backends and what each can do."""
 
@@ -119,6 +127,22 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """How well a model does tasks of lm-evaluation-harness."""
+
+    @_abc_1.abstractmethod
+    def Edit(
+        self,
+        request: _generator_pb2.EditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """Draw the tokens of a text anew that a model finds too easy."""
+
+    @_abc_1.abstractmethod
+    def Classify(
+        self,
+        request: _generator_pb2.ClassifyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """How probable a classifier holds it that machines wrote documents."""
 
     @_abc_1.abstractmethod
     def ListBackends(

@@ -12,6 +12,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from ouroscope.v1 import analysis_pb2 as _analysis_pb2
 from ouroscope.v1 import artifact_pb2 as _artifact_pb2
 from ouroscope.v1 import generator_pb2 as _generator_pb2
+from ouroscope.v1 import selection_pb2 as _selection_pb2
 from ouroscope.v1 import trainer_pb2 as _trainer_pb2
 import builtins as _builtins
 import sys
@@ -108,6 +109,63 @@ RUN_STATE_CANCELLED: RunState.ValueType  # 5
 """Stopped by somebody."""
 Global___RunState: _TypeAlias = RunState  # noqa: Y015
 
+class _HumanText:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HumanTextEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HumanText.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HUMAN_TEXT_UNSPECIFIED: _HumanText.ValueType  # 0
+    """Read as HUMAN_TEXT_FRESH."""
+    HUMAN_TEXT_FRESH: _HumanText.ValueType  # 1
+    """New ones in every round."""
+    HUMAN_TEXT_REPLAYED: _HumanText.ValueType  # 2
+    """Those of the first round again and again."""
+
+class HumanText(_HumanText, metaclass=_HumanTextEnumTypeWrapper):
+    """Which human documents a protocol that mixes takes."""
+
+HUMAN_TEXT_UNSPECIFIED: HumanText.ValueType  # 0
+"""Read as HUMAN_TEXT_FRESH."""
+HUMAN_TEXT_FRESH: HumanText.ValueType  # 1
+"""New ones in every round."""
+HUMAN_TEXT_REPLAYED: HumanText.ValueType  # 2
+"""Those of the first round again and again."""
+Global___HumanText: _TypeAlias = HumanText  # noqa: Y015
+
+@_typing.final
+class EditSpec(_message.Message):
+    """Human text that is edited by the current model before it is trained on (ToEdit)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    threshold: _builtins.float
+    """Tokens with a higher probability than this are drawn anew, in (0, 1]; default 0.99."""
+    top_k: _builtins.int
+    """Tokens kept before drawing, at least 1; default 8."""
+    def __init__(
+        self,
+        *,
+        threshold: _builtins.float | None = ...,
+        top_k: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "_top_k", b"_top_k", "threshold", b"threshold", "top_k", b"top_k"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "_top_k", b"_top_k", "threshold", b"threshold", "top_k", b"top_k"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
+    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
+    _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_k) -> _WhichOneofReturnType__top_k | None: ...
+
+Global___EditSpec: _TypeAlias = EditSpec  # noqa: Y015
+
 @_typing.final
 class ArmSpec(_message.Message):
     """One way of choosing what to train on."""
@@ -118,6 +176,16 @@ class ArmSpec(_message.Message):
     PROTOCOL_FIELD_NUMBER: _builtins.int
     REAL_SHARE_FIELD_NUMBER: _builtins.int
     CONTROL_FIELD_NUMBER: _builtins.int
+    DOMAINS_FIELD_NUMBER: _builtins.int
+    HUMAN_FRACTION_FIELD_NUMBER: _builtins.int
+    SYNTHETIC_FRACTION_FIELD_NUMBER: _builtins.int
+    HUMAN_TEXT_FIELD_NUMBER: _builtins.int
+    REAL_WEIGHT_FIELD_NUMBER: _builtins.int
+    SELECTION_FIELD_NUMBER: _builtins.int
+    EDIT_FIELD_NUMBER: _builtins.int
+    FEEDS_ON_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name in the run: lower-case letters, digits, hyphens, at most 63."""
     protocol: _builtins.str
@@ -125,7 +193,35 @@ class ArmSpec(_message.Message):
     real_share: _builtins.float
     """Share of every document that is real prefix, in (0, 1); default 0.25."""
     control: _builtins.str
-    """Arm it is compared with; absent picks the human arm of the same real_share, else its own generation 0."""
+    """Arm it is compared with; absent picks the human arm of the same real_share and domains, else its own generation 0."""
+    human_fraction: _builtins.float
+    """Documents of human text in a mixture, as a share of `documents`, in [0, 1]; default 0.5."""
+    synthetic_fraction: _builtins.float
+    """Synthetic documents in a mixture, as a share of `documents`, in [0, 1]; default 0.5."""
+    human_text: Global___HumanText.ValueType
+    """Which human documents a mixture takes."""
+    real_weight: _builtins.float
+    """Loss weight of human documents in (0, 1), synthetic ones have 1 minus it; absent is what the protocol says."""
+    part: _builtins.int
+    """Part of the human text that this arm reads, in [0, parts)."""
+    parts: _builtins.int
+    """Disjoint parts that the human text is dealt into, at least 1; default 1."""
+    @_builtins.property
+    def domains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Domains of the data set whose text is prompted with and trained on; empty means all."""
+
+    @_builtins.property
+    def selection(self) -> _selection_pb2.SelectionSpec:
+        """How documents are chosen from the pool of the protocol; absent is what the protocol says."""
+
+    @_builtins.property
+    def edit(self) -> Global___EditSpec:
+        """Edit human documents with the current model before training; absent leaves them."""
+
+    @_builtins.property
+    def feeds_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other arms whose text of the same generation joins the pool of this one."""
+
     def __init__(
         self,
         *,
@@ -133,19 +229,45 @@ class ArmSpec(_message.Message):
         protocol: _builtins.str = ...,
         real_share: _builtins.float | None = ...,
         control: _builtins.str | None = ...,
+        domains: _abc.Iterable[_builtins.str] | None = ...,
+        human_fraction: _builtins.float | None = ...,
+        synthetic_fraction: _builtins.float | None = ...,
+        human_text: Global___HumanText.ValueType = ...,
+        real_weight: _builtins.float | None = ...,
+        selection: _selection_pb2.SelectionSpec | None = ...,
+        edit: Global___EditSpec | None = ...,
+        feeds_on: _abc.Iterable[_builtins.str] | None = ...,
+        part: _builtins.int = ...,
+        parts: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_control", b"_control", "_real_share", b"_real_share", "control", b"control", "real_share", b"real_share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_control", b"_control", "_human_fraction", b"_human_fraction", "_parts", b"_parts", "_real_share", b"_real_share", "_real_weight", b"_real_weight", "_synthetic_fraction", b"_synthetic_fraction", "control", b"control", "edit", b"edit", "human_fraction", b"human_fraction", "parts", b"parts", "real_share", b"real_share", "real_weight", b"real_weight", "selection", b"selection", "synthetic_fraction", b"synthetic_fraction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control", b"_control", "_real_share", b"_real_share", "control", b"control", "name", b"name", "protocol", b"protocol", "real_share", b"real_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control", b"_control", "_human_fraction", b"_human_fraction", "_parts", b"_parts", "_real_share", b"_real_share", "_real_weight", b"_real_weight", "_synthetic_fraction", b"_synthetic_fraction", "control", b"control", "domains", b"domains", "edit", b"edit", "feeds_on", b"feeds_on", "human_fraction", b"human_fraction", "human_text", b"human_text", "name", b"name", "part", b"part", "parts", b"parts", "protocol", b"protocol", "real_share", b"real_share", "real_weight", b"real_weight", "selection", b"selection", "synthetic_fraction", b"synthetic_fraction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__control: _TypeAlias = _typing.Literal["control"]  # noqa: Y015
     _WhichOneofArgType__control: _TypeAlias = _typing.Literal["_control", b"_control"]  # noqa: Y015
+    _WhichOneofReturnType__human_fraction: _TypeAlias = _typing.Literal["human_fraction"]  # noqa: Y015
+    _WhichOneofArgType__human_fraction: _TypeAlias = _typing.Literal["_human_fraction", b"_human_fraction"]  # noqa: Y015
+    _WhichOneofReturnType__parts: _TypeAlias = _typing.Literal["parts"]  # noqa: Y015
+    _WhichOneofArgType__parts: _TypeAlias = _typing.Literal["_parts", b"_parts"]  # noqa: Y015
     _WhichOneofReturnType__real_share: _TypeAlias = _typing.Literal["real_share"]  # noqa: Y015
     _WhichOneofArgType__real_share: _TypeAlias = _typing.Literal["_real_share", b"_real_share"]  # noqa: Y015
+    _WhichOneofReturnType__real_weight: _TypeAlias = _typing.Literal["real_weight"]  # noqa: Y015
+    _WhichOneofArgType__real_weight: _TypeAlias = _typing.Literal["_real_weight", b"_real_weight"]  # noqa: Y015
+    _WhichOneofReturnType__synthetic_fraction: _TypeAlias = _typing.Literal["synthetic_fraction"]  # noqa: Y015
+    _WhichOneofArgType__synthetic_fraction: _TypeAlias = _typing.Literal["_synthetic_fraction", b"_synthetic_fraction"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__control) -> _WhichOneofReturnType__control | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__human_fraction) -> _WhichOneofReturnType__human_fraction | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parts) -> _WhichOneofReturnType__parts | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__real_share) -> _WhichOneofReturnType__real_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__real_weight) -> _WhichOneofReturnType__real_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__synthetic_fraction) -> _WhichOneofReturnType__synthetic_fraction | None: ...
 
 Global___ArmSpec: _TypeAlias = ArmSpec  # noqa: Y015
 
@@ -163,6 +285,8 @@ class EvaluationSpec(_message.Message):
     LAST_N_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
     SCORED_DOCUMENTS_FIELD_NUMBER: _builtins.int
+    ACROSS_DOCUMENTS_FIELD_NUMBER: _builtins.int
+    ACROSS_GENERATIONS_FIELD_NUMBER: _builtins.int
     prompts: _builtins.int
     """Held-out documents whose beginnings are prompts, at least 20; default 300."""
     prompt_length: _builtins.int
@@ -179,6 +303,14 @@ class EvaluationSpec(_message.Message):
     """Fixed held-out prompts whose continuations are shown, in [0, 100]; default 6."""
     scored_documents: _builtins.int
     """Documents of each generation that are scored for surplexity, at least 20; default 200."""
+    across_documents: _builtins.int
+    """Held-out documents of every domain that a model continues for the cross-dataset matrix, 0 or 20 and more; 0 asks
+    only for probabilities.
+    """
+    @_builtins.property
+    def across_generations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Generations that are examined across domains; empty means all."""
+
     def __init__(
         self,
         *,
@@ -190,10 +322,12 @@ class EvaluationSpec(_message.Message):
         last_n: _builtins.int | None = ...,
         samples: _builtins.int | None = ...,
         scored_documents: _builtins.int | None = ...,
+        across_documents: _builtins.int = ...,
+        across_generations: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_heldout_documents", b"_heldout_documents", "_last_n", b"_last_n", "_max_tokens", b"_max_tokens", "_prompt_length", b"_prompt_length", "_prompts", b"_prompts", "_samples", b"_samples", "_scored_documents", b"_scored_documents", "heldout_documents", b"heldout_documents", "last_n", b"last_n", "max_tokens", b"max_tokens", "prompt_length", b"prompt_length", "prompts", b"prompts", "samples", b"samples", "scored_documents", b"scored_documents"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_heldout_documents", b"_heldout_documents", "_last_n", b"_last_n", "_max_tokens", b"_max_tokens", "_prompt_length", b"_prompt_length", "_prompts", b"_prompts", "_samples", b"_samples", "_scored_documents", b"_scored_documents", "heldout_documents", b"heldout_documents", "last_n", b"last_n", "max_tokens", b"max_tokens", "prompt_length", b"prompt_length", "prompt_unit", b"prompt_unit", "prompts", b"prompts", "samples", b"samples", "scored_documents", b"scored_documents"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_heldout_documents", b"_heldout_documents", "_last_n", b"_last_n", "_max_tokens", b"_max_tokens", "_prompt_length", b"_prompt_length", "_prompts", b"_prompts", "_samples", b"_samples", "_scored_documents", b"_scored_documents", "across_documents", b"across_documents", "across_generations", b"across_generations", "heldout_documents", b"heldout_documents", "last_n", b"last_n", "max_tokens", b"max_tokens", "prompt_length", b"prompt_length", "prompt_unit", b"prompt_unit", "prompts", b"prompts", "samples", b"samples", "scored_documents", b"scored_documents"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__heldout_documents: _TypeAlias = _typing.Literal["heldout_documents"]  # noqa: Y015
     _WhichOneofArgType__heldout_documents: _TypeAlias = _typing.Literal["_heldout_documents", b"_heldout_documents"]  # noqa: Y015
@@ -227,6 +361,69 @@ class EvaluationSpec(_message.Message):
 Global___EvaluationSpec: _TypeAlias = EvaluationSpec  # noqa: Y015
 
 @_typing.final
+class DomainSpec(_message.Message):
+    """One domain of human text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_FIELD_NUMBER: _builtins.int
+    LIBRARIES_FIELD_NUMBER: _builtins.int
+    CONFIGURATION_FIELD_NUMBER: _builtins.int
+    SPLIT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name in the run: lower-case letters, digits, hyphens, at most 63."""
+    source: _builtins.str
+    """`embedded`, a path that the coordinator can read, or `hf://OWNER/NAME`; default "embedded"."""
+    text_field: _builtins.str
+    """Field of the text in structured files; default "text"."""
+    configuration: _builtins.str
+    """Configuration of a Hugging Face data set; optional."""
+    split: _builtins.str
+    """Split of a Hugging Face data set; default "train"."""
+    revision: _builtins.str
+    """Commit of a Hugging Face data set, 40 hexadecimal digits."""
+    documents: _builtins.int
+    """Documents that are read at most, the first ones; 0 reads all."""
+    @_builtins.property
+    def libraries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Libraries of the embedded corpus that belong to it; empty means all."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        source: _builtins.str | None = ...,
+        text_field: _builtins.str | None = ...,
+        libraries: _abc.Iterable[_builtins.str] | None = ...,
+        configuration: _builtins.str = ...,
+        split: _builtins.str | None = ...,
+        revision: _builtins.str = ...,
+        documents: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "_split", b"_split", "_text_field", b"_text_field", "source", b"source", "split", b"split", "text_field", b"text_field"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "_split", b"_split", "_text_field", b"_text_field", "configuration", b"configuration", "documents", b"documents", "libraries", b"libraries", "name", b"name", "revision", b"revision", "source", b"source", "split", b"split", "text_field", b"text_field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
+    _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
+    _WhichOneofReturnType__split: _TypeAlias = _typing.Literal["split"]  # noqa: Y015
+    _WhichOneofArgType__split: _TypeAlias = _typing.Literal["_split", b"_split"]  # noqa: Y015
+    _WhichOneofReturnType__text_field: _TypeAlias = _typing.Literal["text_field"]  # noqa: Y015
+    _WhichOneofArgType__text_field: _TypeAlias = _typing.Literal["_text_field", b"_text_field"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source) -> _WhichOneofReturnType__source | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__split) -> _WhichOneofReturnType__split | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__text_field) -> _WhichOneofReturnType__text_field | None: ...
+
+Global___DomainSpec: _TypeAlias = DomainSpec  # noqa: Y015
+
+@_typing.final
 class DatasetSpec(_message.Message):
     """Where human text comes from."""
 
@@ -234,26 +431,52 @@ class DatasetSpec(_message.Message):
 
     SOURCE_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_FIELD_NUMBER: _builtins.int
+    DOMAINS_FIELD_NUMBER: _builtins.int
+    CONFIGURATION_FIELD_NUMBER: _builtins.int
+    SPLIT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
     source: _builtins.str
-    """`embedded`, or a path that the coordinator can read; default "embedded"."""
+    """`embedded`, a path that the coordinator can read, or `hf://OWNER/NAME`; default "embedded"."""
     text_field: _builtins.str
     """Field of the text in structured files; default "text"."""
+    configuration: _builtins.str
+    """Configuration of a Hugging Face data set; optional."""
+    split: _builtins.str
+    """Split of a Hugging Face data set; default "train"."""
+    revision: _builtins.str
+    """Commit of a Hugging Face data set, 40 hexadecimal digits."""
+    documents: _builtins.int
+    """Documents that are read at most, the first ones; 0 reads all."""
+    @_builtins.property
+    def domains(self) -> _containers.RepeatedCompositeFieldContainer[Global___DomainSpec]:
+        """Several domains instead of one source; names differ."""
+
     def __init__(
         self,
         *,
         source: _builtins.str | None = ...,
         text_field: _builtins.str | None = ...,
+        domains: _abc.Iterable[Global___DomainSpec] | None = ...,
+        configuration: _builtins.str = ...,
+        split: _builtins.str | None = ...,
+        revision: _builtins.str = ...,
+        documents: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "_text_field", b"_text_field", "source", b"source", "text_field", b"text_field"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "_split", b"_split", "_text_field", b"_text_field", "source", b"source", "split", b"split", "text_field", b"text_field"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "_text_field", b"_text_field", "source", b"source", "text_field", b"text_field"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "_split", b"_split", "_text_field", b"_text_field", "configuration", b"configuration", "documents", b"documents", "domains", b"domains", "revision", b"revision", "source", b"source", "split", b"split", "text_field", b"text_field"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
     _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
+    _WhichOneofReturnType__split: _TypeAlias = _typing.Literal["split"]  # noqa: Y015
+    _WhichOneofArgType__split: _TypeAlias = _typing.Literal["_split", b"_split"]  # noqa: Y015
     _WhichOneofReturnType__text_field: _TypeAlias = _typing.Literal["text_field"]  # noqa: Y015
     _WhichOneofArgType__text_field: _TypeAlias = _typing.Literal["_text_field", b"_text_field"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__source) -> _WhichOneofReturnType__source | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__split) -> _WhichOneofReturnType__split | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__text_field) -> _WhichOneofReturnType__text_field | None: ...
 
@@ -399,6 +622,40 @@ class StageTime(_message.Message):
 Global___StageTime: _TypeAlias = StageTime  # noqa: Y015
 
 @_typing.final
+class DomainReport(_message.Message):
+    """How a generation does on one domain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    HUMAN_REPORT_FIELD_NUMBER: _builtins.int
+    domain: _builtins.str
+    """Name of the domain."""
+    @_builtins.property
+    def report(self) -> _artifact_pb2.ArtifactRef:
+        """Report on what it expects of held-out text of the domain, and on what it writes after beginnings of it."""
+
+    @_builtins.property
+    def human_report(self) -> _artifact_pb2.ArtifactRef:
+        """Report on the real continuations of the same beginnings; absent where nothing was written."""
+
+    def __init__(
+        self,
+        *,
+        domain: _builtins.str = ...,
+        report: _artifact_pb2.ArtifactRef | None = ...,
+        human_report: _artifact_pb2.ArtifactRef | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["human_report", b"human_report", "report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "human_report", b"human_report", "report", b"report"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DomainReport: _TypeAlias = DomainReport  # noqa: Y015
+
+@_typing.final
 class Generation(_message.Message):
     """One turn of the loop in one arm and seed."""
 
@@ -418,6 +675,10 @@ class Generation(_message.Message):
     HUMAN_GAP_FIELD_NUMBER: _builtins.int
     TRAINING_FIELD_NUMBER: _builtins.int
     STAGES_FIELD_NUMBER: _builtins.int
+    SELECTIONS_FIELD_NUMBER: _builtins.int
+    ACROSS_FIELD_NUMBER: _builtins.int
+    ACROSS_PREDICTIONS_FIELD_NUMBER: _builtins.int
+    ACROSS_CORPUS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`runs/{run}/arms/{arm}/seeds/{seed}/generations/{n}`."""
     number: _builtins.int
@@ -468,6 +729,22 @@ class Generation(_message.Message):
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageTime]:
         """Time spent."""
 
+    @_builtins.property
+    def selections(self) -> _containers.RepeatedCompositeFieldContainer[_selection_pb2.Selected]:
+        """What was chosen of the pools for the next model; empty where whole corpora were taken."""
+
+    @_builtins.property
+    def across(self) -> _containers.RepeatedCompositeFieldContainer[Global___DomainReport]:
+        """How it does on every domain; empty where the run has one, or the generation was not examined across."""
+
+    @_builtins.property
+    def across_predictions(self) -> _artifact_pb2.ArtifactRef:
+        """Probabilities on held-out text of all domains."""
+
+    @_builtins.property
+    def across_corpus(self) -> _artifact_pb2.ArtifactRef:
+        """What it wrote after beginnings of all domains."""
+
     def __init__(
         self,
         *,
@@ -485,10 +762,14 @@ class Generation(_message.Message):
         human_gap: _analysis_pb2.Comparison | None = ...,
         training: _abc.Iterable[_artifact_pb2.ArtifactRef] | None = ...,
         stages: _abc.Iterable[Global___StageTime] | None = ...,
+        selections: _abc.Iterable[_selection_pb2.Selected] | None = ...,
+        across: _abc.Iterable[Global___DomainReport] | None = ...,
+        across_predictions: _artifact_pb2.ArtifactRef | None = ...,
+        across_corpus: _artifact_pb2.ArtifactRef | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "corpus", b"corpus", "human", b"human", "human_gap", b"human_gap", "human_report", b"human_report", "model", b"model", "predictions", b"predictions", "report", b"report", "samples", b"samples"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["across_corpus", b"across_corpus", "across_predictions", b"across_predictions", "comparison", b"comparison", "corpus", b"corpus", "human", b"human", "human_gap", b"human_gap", "human_report", b"human_report", "model", b"model", "predictions", b"predictions", "report", b"report", "samples", b"samples"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "corpus", b"corpus", "human", b"human", "human_gap", b"human_gap", "human_report", b"human_report", "model", b"model", "name", b"name", "number", b"number", "predictions", b"predictions", "report", b"report", "samples", b"samples", "stages", b"stages", "state", b"state", "training", b"training"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["across", b"across", "across_corpus", b"across_corpus", "across_predictions", b"across_predictions", "comparison", b"comparison", "corpus", b"corpus", "human", b"human", "human_gap", b"human_gap", "human_report", b"human_report", "model", b"model", "name", b"name", "number", b"number", "predictions", b"predictions", "report", b"report", "samples", b"samples", "selections", b"selections", "stages", b"stages", "state", b"state", "training", b"training"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -376,6 +376,7 @@ class FineTuneRequest(_message.Message):
     RECIPE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     HELDOUT_FIELD_NUMBER: _builtins.int
+    CORPUS_WEIGHTS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID that makes the call idempotent; optional."""
     @_builtins.property
@@ -394,6 +395,10 @@ class FineTuneRequest(_message.Message):
     def heldout(self) -> _artifact_pb2.ArtifactRef:
         """Human text that nobody trains on, for `recipe.heldout_steps`."""
 
+    @_builtins.property
+    def corpus_weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Loss weight of the tokens of each corpus, above 0; empty weighs all alike."""
+
     def __init__(
         self,
         *,
@@ -402,10 +407,11 @@ class FineTuneRequest(_message.Message):
         recipe: Global___Recipe | None = ...,
         request_id: _builtins.str = ...,
         heldout: _artifact_pb2.ArtifactRef | None = ...,
+        corpus_weights: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heldout", b"heldout", "model", b"model", "recipe", b"recipe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["corpora", b"corpora", "heldout", b"heldout", "model", b"model", "recipe", b"recipe", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["corpora", b"corpora", "corpus_weights", b"corpus_weights", "heldout", b"heldout", "model", b"model", "recipe", b"recipe", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

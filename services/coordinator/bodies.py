@@ -157,7 +157,7 @@ class Bodies:
             self._board,
             durable_step,
             self._patiently,
-            self._history.report_of,
+            self._history,
         )
         try:
             await run_arm(plan.arm_named(spec, lane.arm), lane.seed, spec, stages)

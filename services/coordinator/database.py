@@ -288,6 +288,16 @@ class History:
                     return ArtifactRef.parse(row.report)
                 await self._changed.wait()
 
+    async def corpus_of(self, lane: Lane, number: int) -> ArtifactRef:
+        """Return what a generation wrote, once it is there. Waits as long as it takes: cancel it."""
+        query = sa.select(tables.generations).where(*_is(lane), tables.generations.c.number == number)
+        async with self._changed:
+            while True:
+                row = await self.database.one(query)
+                if row is not None and (corpus := kept_of(row).generation.corpus) is not None:
+                    return corpus
+                await self._changed.wait()
+
     async def _load_run(self, connection: AsyncConnection, run_id: str) -> Run:
         row = (await connection.execute(sa.select(tables.runs.c.payload).where(tables.runs.c.run == run_id))).first()
         if row is None:

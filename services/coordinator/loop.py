@@ -17,6 +17,7 @@ from ouroscope.records.generation import Generate, SamplingSpec, WindowSpec
 from ouroscope.records.runs import ArmSpec, RunSpec
 from ouroscope.records.training import FineTune
 from services.coordinator import plan
+from services.coordinator.choosing import Choice, Chosen
 from services.coordinator.plan import Turn
 from services.coordinator.protocols import Pools, training_set
 
@@ -56,6 +57,15 @@ class Stages(Protocol):
     async def compare(self, generation: int, wanted: Compare | None, human_gap: Compare) -> PastEffects | None:
         """Ask for the verdict, if one is wanted, and for the second view beside real text."""
 
+    async def corpus_of(self, arm: ArmSpec, generation: int) -> ArtifactRef:
+        """Return what another arm wrote in the same generation and seed, once it is there."""
+
+    async def examine_across(self, generation: int, model: ArtifactRef, sampling: SamplingSpec) -> None:
+        """Examine M_j on held-out text of every domain, for the cross-dataset matrix."""
+
+    async def choose(self, generation: int, wanted: Choice) -> Chosen:
+        """Return the corpora that the next model is trained on, with their weights."""
+
     async def fine_tune(self, generation: int, request: FineTune) -> ArtifactRef:
         """Return M_j+1."""
 
@@ -76,17 +86,39 @@ async def run_arm(arm: ArmSpec, seed: int, spec: RunSpec, stages: Stages) -> lis
         if spec.evaluation.samples:
             await stages.write_samples(model, generation, plan.sample_sampling(spec, arm, seed))
         history.append(await examine(arm, spec, generation, model, corpus, prompts, history, stages))
+        if plan.across_wanted(spec, generation):
+            await stages.examine_across(generation, model, plan.across_sampling(spec, arm, seed))
         if not plan.is_last(spec, generation):
-            pools = pools.with_round(human, corpus)
-            request = FineTune(
-                model=plan.start_of(spec, base, model),
-                corpora=training_set(arm.protocol, pools),
-                recipe=plan.recipe(spec, seed, generation),
-                heldout=plan.heldout_of(spec, await stages.heldout()),
-            )
-            model = await stages.fine_tune(generation, request)
+            others = [await stages.corpus_of(other, generation) for other in plan.feeders_of(spec, arm)]
+            pools = pools.with_round(human, corpus, tuple(others), prompts)
+            model = await train(arm, seed, spec, generation, base, model, pools, stages)
         await stages.finish(generation)
     return history
+
+
+async def train(
+    arm: ArmSpec,
+    seed: int,
+    spec: RunSpec,
+    generation: int,
+    base: ArtifactRef,
+    model: ArtifactRef,
+    pools: Pools,
+    stages: Stages,
+) -> ArtifactRef:
+    """Choose T_j under the protocol and fine-tune M_j on it; a protocol that gives nothing leaves M_j as it is."""
+    portions = training_set(arm.protocol, pools, plan.terms_of(spec, arm))
+    if not portions:
+        return model
+    chosen = await stages.choose(generation, plan.choice(spec, arm, seed, generation, model, portions, pools))
+    request = FineTune(
+        model=plan.start_of(spec, base, model),
+        corpora=chosen.corpora,
+        corpus_weights=chosen.weights,
+        recipe=plan.recipe(spec, seed, generation),
+        heldout=plan.heldout_of(spec, await stages.heldout()),
+    )
+    return await stages.fine_tune(generation, request)
 
 
 async def cut(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ouroscope.records.runs import RunSpec, StageTime
-from services.coordinator.plan import SETUP_STAGES, Lane, lanes_of, stages_of
+from services.coordinator.plan import SETUP_STAGES, Lane, arm_named, lanes_of, stages_of
 
 WEIGHTS: Mapping[str, float] = {
     "dataset": 4.0,
@@ -24,6 +24,8 @@ WEIGHTS: Mapping[str, float] = {
     "score": 4.0,
     "analyse": 4.0,
     "compare": 0.2,
+    "across": 4.0,
+    "choose": 2.0,
     "fine_tune": 8.0,
 }
 """How long stages take beside each other on two cores, until they have been seen. Only their ratios matter."""
@@ -48,11 +50,12 @@ class Pace:
         self._behind: set[tuple[Lane | None, int, str]] = set()
         self._current: dict[Lane | None, Current] = {}
         self._total = Counter(SETUP_STAGES)
-        of_lane = Counter(stage for j in range(spec.generations + 1) for stage in stages_of(spec, j))
+        numbers = range(spec.generations + 1)
         self._ahead: dict[Lane | None, Counter[str]] = {None: Counter(SETUP_STAGES)}
         for lane in lanes_of(run, spec):
-            self._ahead[lane] = Counter(of_lane)
-            self._total.update(of_lane)
+            arm = arm_named(spec, lane.arm)
+            self._ahead[lane] = Counter(stage for j in numbers for stage in stages_of(spec, arm, j))
+            self._total.update(self._ahead[lane])
 
     def begin(self, lane: Lane | None, stage: str, now: float) -> None:
         """Note that a stage begins; lane None is the setup of the run."""

@@ -18,10 +18,12 @@ from ouroscope.records.generation import BackendInfo, Capability, SamplingSpec, 
 from ouroscope.records.runs import ArmSpec, PromptSelection, RunSpec, Start
 from ouroscope.records.training import Method, Recipe
 from ouroscope.seeds import derive_seed
-from services.coordinator.protocols import Pools, problem_with, training_set
+from services.coordinator import choosing
+from services.coordinator.choosing import Choice
+from services.coordinator.protocols import Pools, Portion, Terms, TrainingSet, problem_with, training_set
 
-STAGES = ("prompts", "generate", "samples", "score", "analyse", "compare", "fine_tune")
-"""Stages of one generation in their order; `samples` and `fine_tune` are not always wanted, see `stages_of`."""
+STAGES = ("prompts", "generate", "samples", "score", "analyse", "compare", "across", "choose", "fine_tune")
+"""Stages of one generation in their order; some are not always wanted, see `stages_of`."""
 
 SETUP_STAGES = ("dataset", "model", "baseline")
 """Stages of a run before its arms begin."""
@@ -163,12 +165,16 @@ def is_last(spec: RunSpec, generation: int) -> bool:
     return generation >= spec.generations
 
 
-def stages_of(spec: RunSpec, generation: int) -> tuple[str, ...]:
+def stages_of(spec: RunSpec, arm: ArmSpec, generation: int) -> tuple[str, ...]:
     """Return the stages of one generation in their order."""
-    unwanted = {"samples"} if spec.evaluation.samples == 0 else set()
-    if is_last(spec, generation):
-        unwanted.add("fine_tune")
-    return tuple(stage for stage in STAGES if stage not in unwanted)
+    trained = not is_last(spec, generation) and bool(_example_set(spec, arm, generation + 1))
+    wanted = {
+        "samples": spec.evaluation.samples > 0,
+        "across": across_wanted(spec, generation),
+        "choose": trained and choosing.is_work(arm, _example_set(spec, arm, generation + 1)),
+        "fine_tune": trained,
+    }
+    return tuple(stage for stage in STAGES if wanted.get(stage, True))
 
 
 def generations_total(spec: RunSpec) -> int:
@@ -258,18 +264,84 @@ def human_gap_wanted(spec: RunSpec, human: ArtifactRef, candidate: ArtifactRef) 
     return Compare(baseline=human, candidate=candidate, policy=spec.policy)
 
 
+def across_wanted(spec: RunSpec, generation: int) -> bool:
+    """Return whether a generation is examined on every domain by itself."""
+    asked = spec.evaluation.across_generations
+    return len(spec.dataset.domains) > 1 and (not asked or generation in asked)
+
+
+def across_sampling(spec: RunSpec, arm: ArmSpec, seed: int) -> SamplingSpec:
+    """Return how a generation continues held-out text of all domains: same noise always, only the model differs."""
+    return _sampling(spec, arm, derive_seed(spec.seed, "across sampling", seed))
+
+
+def feeders_of(spec: RunSpec, arm: ArmSpec) -> tuple[ArmSpec, ...]:
+    """Return the other arms whose text joins the pool of this one."""
+    return tuple(arm_named(spec, name) for name in arm.feeds_on)
+
+
+def terms_of(spec: RunSpec, arm: ArmSpec) -> Terms:
+    """Return what the specification says to the protocol of an arm."""
+    return Terms(
+        documents=spec.documents,
+        human_fraction=arm.human_fraction,
+        synthetic_fraction=arm.synthetic_fraction,
+        human_text=arm.human_text,
+        real_weight=arm.real_weight,
+    )
+
+
+def choice(
+    spec: RunSpec,
+    arm: ArmSpec,
+    seed: int,
+    generation: int,
+    model: ArtifactRef,
+    portions: TrainingSet,
+    pools: Pools,
+) -> Choice:
+    """Return what is to be chosen for the next model."""
+    written = tuple((corpus, pools.prompts[j]) for j in range(len(pools.synthetic)) for corpus in pools.written(j))
+    return Choice(
+        model=model,
+        generation=generation,
+        portions=portions,
+        documents=spec.documents,
+        selection=arm.selection,
+        edit=arm.edit,
+        written=written,
+        seed=derive_seed(spec.seed, "choice", seed, generation),
+    )
+
+
 def synthetic_ratio(spec: RunSpec, arm: ArmSpec, generation: int) -> float:
     """Return the share of synthetic tokens, in [0, 1], in what the model of a generation was last trained on.
 
     The protocol itself is asked, with stand-ins for the corpora (all have equally many tokens), so a new protocol
-    needs no line here.
+    needs no line here. Where documents are selected by what they say, it is the share of the pool: what was really
+    chosen stands in `Generation.selections`.
     """
-    if generation == 0:
-        return 0.0
-    human, synthetic = (tuple(_stand_in(side, j) for j in range(generation)) for side in (0, 1))
-    chosen = training_set(arm.protocol, Pools(human=human, synthetic=synthetic))
+    portions = _example_set(spec, arm, generation) if generation else ()
+    share = [(_size(spec, portion), _human_share(portion), portion.weight) for portion in portions]
+    total = sum(size * weight for size, _, weight in share)
     written = 1 - spec.prefix_tokens(arm) / spec.document_tokens
-    return written * sum(corpus in synthetic for corpus in chosen) / len(chosen)
+    return written * sum(size * weight * (1 - human) for size, human, weight in share) / total if total else 0.0
+
+
+def _example_set(spec: RunSpec, arm: ArmSpec, rounds: int) -> TrainingSet:
+    """Ask the protocol with stand-ins for the corpora."""
+    human, synthetic = (tuple(_stand_in(side, j) for j in range(rounds)) for side in (0, 1))
+    others = tuple(tuple(_stand_in(2 + k, j) for k in range(len(arm.feeds_on))) for j in range(rounds))
+    pools = Pools(human=human, synthetic=synthetic, others=others, prompts=human)
+    return training_set(arm.protocol, pools, terms_of(spec, arm))
+
+
+def _size(spec: RunSpec, portion: Portion) -> int:
+    return portion.documents if portion.documents is not None else spec.documents * len(portion.pool)
+
+
+def _human_share(portion: Portion) -> float:
+    return sum(corpus.digest.startswith("0") for corpus in portion.pool) / len(portion.pool)
 
 
 def _stand_in(side: int, position: int) -> ArtifactRef:

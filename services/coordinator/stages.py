@@ -28,8 +28,9 @@ from ouroscope.records.progress import Progress
 from ouroscope.records.runs import ArmSpec, RunSpec, RunState, StageTime
 from ouroscope.records.training import FineTune
 from ouroscope.telemetry import tracing
-from services.coordinator import plan
+from services.coordinator import choosing, plan
 from services.coordinator.board import Board
+from services.coordinator.choosing import Choice, Chosen
 from services.coordinator.database import History
 from services.coordinator.dataset import Dataset
 from services.coordinator.patience import Patiently
@@ -61,6 +62,16 @@ class Setup:
     dataset: Dataset
 
 
+class Others(Protocol):
+    """What a lane may wait for of the other lanes of its run."""
+
+    async def report_of(self, lane: Lane, number: int) -> ArtifactRef:
+        """Return a report of another lane, once it is there."""
+
+    async def corpus_of(self, lane: Lane, number: int) -> ArtifactRef:
+        """Return what another lane wrote, once it is there."""
+
+
 class LaneStages:
     """`loop.Stages` for one lane of a run."""
 
@@ -74,7 +85,7 @@ class LaneStages:
         board: Board,
         steps: Steps,
         patiently: Patiently,
-        other_report: Callable[[Lane, int], Awaitable[ArtifactRef]],
+        others: Others,
     ) -> None:
         self._lane = lane
         self._run = f"runs/{lane.run}"
@@ -85,7 +96,7 @@ class LaneStages:
         self._board = board
         self._steps = steps
         self._patiently = patiently
-        self._other_report = other_report
+        self._others = others
         self._generation_began = time.perf_counter()
         self._in_stages = 0.0
 
@@ -191,16 +202,26 @@ class LaneStages:
         return ArtifactRef.parse(report), ArtifactRef.parse(human_report)
 
     async def report_of(self, arm: ArmSpec, generation: int) -> ArtifactRef:
-        """Wait for the report of another arm; it is no work of this lane, so its time is kept apart."""
+        """Wait for the report of another arm."""
+        return await self._wait_for(arm, generation, f"wait for {arm.name}", self._others.report_of)
+
+    async def corpus_of(self, arm: ArmSpec, generation: int) -> ArtifactRef:
+        """Wait for what another arm writes."""
+        return await self._wait_for(arm, generation, f"wait for the text of {arm.name}", self._others.corpus_of)
+
+    async def _wait_for(
+        self, arm: ArmSpec, generation: int, name: str, result: Callable[[Lane, int], Awaitable[ArtifactRef]]
+    ) -> ArtifactRef:
+        """Wait for another lane; it is no work of this one, so its time is kept apart."""
         other = Lane(self._lane.run, arm.name, self._lane.seed)
 
         async def work() -> str:
             began = time.perf_counter()
-            report = await self._other_report(other, generation)
+            found = await result(other, generation)
             await self._note_time(generation, StageTime(stage="wait", seconds=time.perf_counter() - began))
-            return str(report)
+            return str(found)
 
-        return ArtifactRef.parse(await self._steps(f"wait for {arm.name}", work))
+        return ArtifactRef.parse(await self._steps(name, work))
 
     async def compare(self, generation: int, wanted: Compare | None, human_gap: Compare) -> PastEffects | None:
         """Ask for the verdict and the second view; both lie in the row of the generation, effects come back."""
@@ -213,6 +234,17 @@ class LaneStages:
 
         plain = await self._stage(generation, "compare", work)
         return None if plain is None else from_plain(PastEffects, plain)
+
+    async def choose(self, generation: int, wanted: Choice) -> Chosen:
+        """Return T_j; whole corpora need no work."""
+        if not choosing.is_work(plan.arm_named(self._spec, self._lane.arm), wanted.portions):
+            return choosing.whole(wanted.portions)
+
+        async def work(tell: OnProgress) -> tuple[Plain, dict[str, Any]]:
+            chosen = await choosing.choose(wanted, self._workers, tell)
+            return to_plain(chosen), {"selections": chosen.selections}
+
+        return from_plain(Chosen, await self._stage(generation, "choose", work))
 
     async def fine_tune(self, generation: int, request: FineTune) -> ArtifactRef:
         """Return M_j+1."""

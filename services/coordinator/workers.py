@@ -9,8 +9,20 @@ from typing import Protocol
 from ouroscope.client.batches import Fields
 from ouroscope.records.analysis import AnalyzeCorpus, BaselineInfo, Compare, Comparison, MetricInfo, Report
 from ouroscope.records.documents import View
-from ouroscope.records.generation import BackendInfo, Generate, Generated, ModelInfo, PreparePrompts, Score, Scored
+from ouroscope.records.generation import (
+    BackendInfo,
+    Classified,
+    Classify,
+    Edit,
+    Generate,
+    Generated,
+    ModelInfo,
+    PreparePrompts,
+    Score,
+    Scored,
+)
 from ouroscope.records.progress import Progress
+from ouroscope.records.selection import SelectDocuments, Selected
 from ouroscope.records.training import FineTune, FineTuned
 
 OnProgress = Callable[[Progress], Awaitable[None] | None]
@@ -31,6 +43,12 @@ class Generator(Protocol):
 
     async def score(self, request: Score, on_progress: OnProgress | None = None) -> Scored:
         """Ask for probabilities."""
+
+    async def edit(self, request: Edit, on_progress: OnProgress | None = None) -> Generated:
+        """Draw the tokens of a text anew that a model finds too easy."""
+
+    async def classify(self, request: Classify, on_progress: OnProgress | None = None) -> Classified:
+        """Ask a text classifier which documents machines wrote."""
 
     async def list_backends(self) -> tuple[BackendInfo, ...]:
         """Return what can run models."""
@@ -53,6 +71,9 @@ class Analyzer(Protocol):
         self, found: AsyncIterator[Fields], *, view: View, drawn_concepts: int, repeated_texts: int
     ) -> Report:
         """Measure what is passed on."""
+
+    async def select_documents(self, request: SelectDocuments, on_progress: OnProgress | None = None) -> Selected:
+        """Choose documents of a pool."""
 
     async def compare(self, request: Compare) -> Comparison:
         """Judge."""

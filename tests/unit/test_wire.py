@@ -22,10 +22,11 @@ from ouroscope.errors import InvalidRequest
 from ouroscope.records.analysis import AnalyzeCorpus, Compare, MetricValue, Policy, Rung, Verdict
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document, Origin, View
-from ouroscope.records.generation import EvaluateTasks, SamplingSpec, Score, WindowSpec
+from ouroscope.records.generation import Classify, Edit, EvaluateTasks, SamplingSpec, Score, WindowSpec
 from ouroscope.records.monitors import DomainBaseline, GatePolicy, Monitor
-from ouroscope.records.predictions import NextToken, ScoredText
-from ouroscope.records.runs import ArmSpec, DatasetSpec, EvaluationSpec, RunSpec
+from ouroscope.records.predictions import Detection, NextToken, ScoredText
+from ouroscope.records.runs import ArmSpec, DatasetSpec, DomainSpec, EditSpec, EvaluationSpec, RunSpec
+from ouroscope.records.selection import SelectDocuments, SelectionSource, SelectionSpec
 from ouroscope.records.training import FineTune, LoraSpec, Recipe
 from ouroscope.shapes import shapes_of
 from ouroscope.v1 import analyzer_pb2, document_pb2, generator_pb2
@@ -87,6 +88,7 @@ BOUNDED: dict[tuple[type[Any], str], st.SearchStrategy[Any]] = {
     (EvaluateTasks, "batch_size"): st.integers(0, 2**31 - 1),
     (FineTune, "heldout"): refs,
     (FineTune, "corpora"): st.lists(refs, min_size=1, max_size=3).map(tuple),
+    (FineTune, "corpus_weights"): st.just(()),
     (MetricValue, "undefined_because"): st.none(),
     (AnalyzeCorpus, "corpus"): refs,
     (AnalyzeCorpus, "drawn_concepts"): st.integers(0, 500),
@@ -105,6 +107,40 @@ BOUNDED: dict[tuple[type[Any], str], st.SearchStrategy[Any]] = {
     (Policy, "max_length_ratio"): st.floats(1, 1e6, exclude_min=True),
     (ArmSpec, "name"): names,
     (ArmSpec, "real_share"): st.floats(0.25, 0.75),
+    (ArmSpec, "human_fraction"): st.floats(0.1, 1),
+    (ArmSpec, "synthetic_fraction"): st.floats(0, 1),
+    (ArmSpec, "real_weight"): st.none() | open_share,
+    (ArmSpec, "part"): st.just(1),
+    (ArmSpec, "parts"): st.integers(2, 100),
+    (ArmSpec, "domains"): st.just(()),
+    (ArmSpec, "feeds_on"): st.just(()),
+    (EditSpec, "threshold"): st.floats(0, 1, exclude_min=True),
+    (EditSpec, "top_k"): counts,
+    (SelectionSpec, "threshold"): st.floats(0, 1, exclude_min=True),
+    (SelectionSpec, "exponent"): st.floats(0, 1000),
+    (SelectionSpec, "repeats"): st.integers(1, 1000),
+    (SelectionSpec, "scorer"): words.filter(str.strip),
+    (SelectionSpec, "right_share"): open_share,
+    (SelectionSpec, "keep_right"): st.floats(0.1, 1),
+    (SelectionSpec, "keep_wrong"): st.floats(0, 1),
+    (SelectionSource, "predictions"): refs,
+    (SelectDocuments, "sources"): st.builds(SelectionSource, corpus=refs, predictions=refs).map(lambda one: (one,)),
+    (SelectDocuments, "documents"): st.integers(0, 2**31 - 1),
+    (Detection, "document_id"): words,
+    (Detection, "probability"): st.floats(0, 1),
+    (Edit, "threshold"): st.floats(0, 1, exclude_min=True),
+    (Edit, "top_k"): counts,
+    (Edit, "generation"): st.integers(0, 2**31 - 1),
+    (Edit, "batch_size"): st.integers(0, 2**31 - 1),
+    (Classify, "classifier"): words.filter(str.strip),
+    (Classify, "max_tokens"): st.integers(2, 2**31 - 1),
+    (Classify, "batch_size"): st.integers(0, 2**31 - 1),
+    (DomainSpec, "name"): names,
+    (DomainSpec, "documents"): st.integers(0, 2**31 - 1),
+    (DatasetSpec, "domains"): st.builds(DomainSpec, name=names).map(lambda one: (one,)),
+    (DatasetSpec, "documents"): st.integers(0, 2**31 - 1),
+    (EvaluationSpec, "across_documents"): st.integers(20, 2**31 - 1),
+    (EvaluationSpec, "across_generations"): st.lists(st.integers(0, 2**31 - 1), max_size=3).map(tuple),
     (EvaluationSpec, "prompts"): st.integers(20, 2**31 - 1),
     (EvaluationSpec, "prompt_length"): counts,
     (EvaluationSpec, "heldout_documents"): st.integers(20, 2**31 - 1),

@@ -37,6 +37,9 @@ from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.generation import (
     BackendInfo,
     Capability,
+    Classified,
+    Classify,
+    Edit,
     Generate,
     Generated,
     ModelInfo,
@@ -46,6 +49,7 @@ from ouroscope.records.generation import (
 )
 from ouroscope.records.progress import Progress
 from ouroscope.records.runs import ArmSpec, DatasetSpec, EvaluationSpec, RunSpec
+from ouroscope.records.selection import Composition, SelectDocuments, Selected
 from ouroscope.records.training import FineTune, FineTuned, Recipe
 from services.coordinator.workers import OnProgress, Workers
 
@@ -141,6 +145,26 @@ class Team:
         return await self._work(
             "score", request, Scored(predictions=predictions, prompts=20, texts=20, tokens=9, **extra)
         )
+
+    async def edit(self, request: Edit, on_progress: OnProgress | None = None) -> Generated:
+        """Change."""
+        corpus = made(ArtifactKind.CORPUS, request)
+        return await self._work("edit", request, Generated(corpus=corpus, documents=20, tokens=9), on_progress)
+
+    async def classify(self, request: Classify, on_progress: OnProgress | None = None) -> Classified:
+        """Tell who wrote."""
+        detections = made(ArtifactKind.PREDICTIONS, request)
+        return await self._work("classify", request, Classified(detections=detections, documents=20), on_progress)
+
+    async def select_documents(self, request: SelectDocuments, on_progress: OnProgress | None = None) -> Selected:
+        """Choose."""
+        documents = request.documents or 20
+        selected = Selected(
+            corpus=made(ArtifactKind.CORPUS, request),
+            pool=Composition(documents=20 * len(request.sources)),
+            chosen=Composition(documents=documents),
+        )
+        return await self._work("select", request, selected, on_progress)
 
     async def list_backends(self) -> tuple[BackendInfo, ...]:
         """Tell what can run models."""

@@ -12,6 +12,7 @@ from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.generation import Generate, SamplingSpec, WindowSpec
 from ouroscope.records.runs import ArmSpec, PromptSelection, RunSpec, Start
 from ouroscope.records.training import FineTune, LoraSpec, Method, Recipe
+from services.coordinator.choosing import Choice, Chosen, whole
 from services.coordinator.loop import run_arm
 from services.coordinator.plan import Turn
 
@@ -71,6 +72,17 @@ class NotedStages:
     async def compare(self, generation: int, wanted: Compare | None, human_gap: Compare) -> PastEffects | None:
         self.noted.append(("compare", generation, (wanted, human_gap)))
         return PastEffects(generation=generation, families=(EFFECT,)) if wanted else None
+
+    async def corpus_of(self, arm: ArmSpec, generation: int) -> ArtifactRef:
+        self.noted.append(("corpus_of", generation, arm.name))
+        return made(ArtifactKind.CORPUS, arm.name, generation)
+
+    async def examine_across(self, generation: int, model: ArtifactRef, sampling: SamplingSpec) -> None:
+        self.noted.append(("across", generation, (model, sampling)))
+
+    async def choose(self, generation: int, wanted: Choice) -> Chosen:
+        self.noted.append(("choose", generation, wanted))
+        return whole(wanted.portions)
 
     async def fine_tune(self, generation: int, request: FineTune) -> ArtifactRef:
         self.noted.append(("fine_tune", generation, request))

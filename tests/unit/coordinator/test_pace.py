@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ouroscope.records.runs import RunSpec, StageTime
 from services.coordinator.pace import WEIGHTS, Pace
-from services.coordinator.plan import SETUP_STAGES, STAGES, Lane, lanes_of, stages_of
+from services.coordinator.plan import SETUP_STAGES, STAGES, Lane, arm_named, lanes_of, stages_of
 
 from .fakes import small_spec
 
@@ -22,7 +22,12 @@ def walk(spec: RunSpec) -> list[tuple[Lane | None, int, str]]:
     """Return everything that a run does, in an order in which it may happen."""
     setup = [(None, 0, stage) for stage in SETUP_STAGES]
     lanes = lanes_of("r", spec)
-    rest = [(lane, j, stage) for j in range(spec.generations + 1) for lane in lanes for stage in stages_of(spec, j)]
+    rest = [
+        (lane, j, stage)
+        for j in range(spec.generations + 1)
+        for lane in lanes
+        for stage in stages_of(spec, arm_named(spec, lane.arm), j)
+    ]
     return [*setup, *rest]
 
 
@@ -55,7 +60,7 @@ def test_the_time_left_is_right_once_every_kind_of_stage_was_seen() -> None:
     cut = next(i for i, (_, j, _) in enumerate(steps) if j == 1)
     for lane, j, stage in steps[:cut]:
         pace.finish(lane, j, [StageTime(stage=stage, seconds=seconds_of(stage))])
-    one_lane = sum(seconds_of(stage) for j in (1, 2, 3) for stage in stages_of(SPEC, j))
+    one_lane = sum(seconds_of(stage) for j in (1, 2, 3) for stage in stages_of(SPEC, SPEC.arms[0], j))
     assert pace.seconds_left(0.0) == pytest.approx(one_lane)
 
 

@@ -122,13 +122,13 @@ def test_an_arm_stops_after_its_base_model_and_as_many_generations_as_asked_for(
 
 
 def test_only_the_last_generation_is_not_trained_further() -> None:
-    assert [("fine_tune" in plan.stages_of(SPEC, j)) for j in range(4)] == [True, True, True, False]
+    assert [("fine_tune" in plan.stages_of(SPEC, SPEC.arms[0], j)) for j in range(4)] == [True, True, True, False]
     assert [plan.is_last(SPEC, j) for j in range(4)] == [False, False, False, True]
 
 
 def test_samples_that_nobody_wants_are_no_stage() -> None:
     without = replace(SPEC, evaluation=replace(SPEC.evaluation, samples=0))
-    assert "samples" not in plan.stages_of(without, 0)
+    assert "samples" not in plan.stages_of(without, without.arms[0], 0)
 
 
 def test_generations_count_base_models_arms_and_seeds() -> None:

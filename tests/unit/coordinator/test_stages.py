@@ -37,7 +37,7 @@ async def run_all(spec: RunSpec, team: Team, history: History, board: Board, ste
     patiently = Patiently(limit=5, first_pause=0.001)
 
     async def one(lane: plan.Lane) -> None:
-        stages = LaneStages(lane, spec, SETUP, team.workers, history, board, steps, patiently, history.report_of)
+        stages = LaneStages(lane, spec, SETUP, team.workers, history, board, steps, patiently, history)
         await run_arm(plan.arm_named(spec, lane.arm), lane.seed, spec, stages)
 
     async with asyncio.TaskGroup() as group:
@@ -63,7 +63,7 @@ async def test_every_generation_is_kept_whole(history: History, team: Team) -> N
         assert all(getattr(generation, name) is not None for name in wanted)
         assert bool(generation.training) == (generation.number < 2)
         assert {value.id for value in one.values} == {"token_entropy", "yule_k", "heldout_perplexity"}
-        planned = {*plan.stages_of(SPEC, generation.number), "overhead"}
+        planned = {*plan.stages_of(SPEC, SPEC.arms[0], generation.number), "overhead"}
         assert {time.stage for time in generation.stages} - {"wait"} == planned
 
 

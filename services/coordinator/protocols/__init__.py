@@ -1,4 +1,4 @@
-"""What the next model is trained on: one pure function per protocol, from the pools so far to references of corpora.
+"""What the next model is trained on: one pure function per protocol, from the pools so far to portions of corpora.
 
 To see all protocols, read `PROTOCOLS`. Knows nothing of models, of stores or of who asks.
 """
@@ -6,50 +6,34 @@ To see all protocols, read `PROTOCOLS`. Knows nothing of models, of stores or of
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from ouroscope.errors import FieldProblem, InvalidRequest
-from ouroscope.records.artifacts import ArtifactRef
+from services.coordinator.protocols.pools import Pools, Portion, Protocol, Terms, TrainingSet, whole
+
+__all__ = ["PROTOCOLS", "Pools", "Portion", "Protocol", "Terms", "TrainingSet", "problem_with", "training_set"]
 
 
-@dataclass(frozen=True, slots=True)
-class Pools:
-    """All text that one arm has seen so far; position in a tuple = generation."""
-
-    human: tuple[ArtifactRef, ...] = ()
-    """Fresh human documents of each round, as long and as many as the synthetic ones."""
-    synthetic: tuple[ArtifactRef, ...] = ()
-    """D_j: what the model of generation j wrote after the real prefixes."""
-
-    def with_round(self, human: ArtifactRef, synthetic: ArtifactRef) -> Pools:
-        """Return the pools after one more generation."""
-        return replace(self, human=(*self.human, human), synthetic=(*self.synthetic, synthetic))
-
-
-Protocol = Callable[[Pools], tuple[ArtifactRef, ...]]
-
-
-def replace_all(pools: Pools) -> tuple[ArtifactRef, ...]:
+def replace_all(pools: Pools, terms: Terms) -> TrainingSet:
     """T_j = D_j: only what the newest model wrote. The share of real text is the real prefix of each document.
 
     Source: Shumailov et al., Nature 631 (2024), "fully synthetic" loop; the AI arm of the published loop on
     next-token probabilities (SYNLAST in its code).
     """
-    return (pools.synthetic[-1],)
+    return (whole(*pools.written(-1)),)
 
 
-def human_fresh(pools: Pools) -> tuple[ArtifactRef, ...]:
+def human_fresh(pools: Pools, terms: Terms) -> TrainingSet:
     """T_j = fresh human documents of round j: the control, with equal documents, tokens and steps.
 
     Source: the human arm of the published loop (FRESH in its code). Replaying the same documents every round would
     overfit and look like a slow collapse (science.md: held-out perplexity 262 to 284, fresh 262 to 264).
     """
-    return (pools.human[-1],)
+    return (whole(pools.human[-1]),)
 
 
-def accumulate(pools: Pools) -> tuple[ArtifactRef, ...]:
+def accumulate(pools: Pools, terms: Terms) -> TrainingSet:
     """T_j = H_0 + D_0 + ... + D_j: the real documents of the start and everything that was written since.
 
     The pool grows and the number of steps does not, so that compute is equal in all arms: each document is seen less
@@ -57,23 +41,27 @@ def accumulate(pools: Pools) -> tuple[ArtifactRef, ...]:
 
     Source: Gerstgrasser et al., arXiv 2404.01413 (2024).
     """
-    return (pools.human[0], *pools.synthetic)
+    return (whole(pools.human[0], *pools.all_written),)
 
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
-    {"replace": replace_all, "human": human_fresh, "accumulate": accumulate}
+    {
+        "replace": Protocol(replace_all),
+        "human": Protocol(human_fresh),
+        "accumulate": Protocol(accumulate),
+    }
 )
 
 
-def training_set(protocol: str, pools: Pools) -> tuple[ArtifactRef, ...]:
-    """Return the corpora that the model of the last generation in `pools` is trained on, at least one.
+def training_set(protocol: str, pools: Pools, terms: Terms) -> TrainingSet:
+    """Return what the model of the last generation in `pools` is trained on; nothing where it is left as it is.
 
     Raises:
         InvalidRequest: nobody knows the protocol.
     """
     if problem := problem_with(protocol):
         raise InvalidRequest(problem.description, (problem,))
-    return PROTOCOLS[protocol](pools)
+    return PROTOCOLS[protocol].choose(pools, terms)
 
 
 def problem_with(protocol: str, field: str = "protocol") -> FieldProblem | None:
