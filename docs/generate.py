@@ -26,6 +26,7 @@ from services.analyzer.metric import Metric, sheet_text
 from services.analyzer.network.edges import CONSTRUCTIONS, cooccurrences
 from services.analyzer.network.syntactic import syntactic
 from services.analyzer.relative import SINGLE
+from services.analyzer.rungs import LOWER
 from services.analyzer.sample import LADDER
 from services.analyzer.settings import PREFIX as ANALYZER
 from services.analyzer.settings import AnalyzerSettings
@@ -45,7 +46,8 @@ How to read a value:
 - **Rung.** Diversity depends on size, so text is measured at fixed budgets of words, the rungs: {{rungs}}. The sample
   is divided into {GROUPS} groups of whole clusters (documents that share a source), and a rung is reached where every
   group fills its share. Words beyond the largest rung that is reached are not used. A text that reaches none is
-  measured at one lower rung, as far as its groups go. Prompts and scored texts have no rungs.
+  measured at lower ones: {{lower}}, and as far as its groups go. They are too few words for a verdict; the fixed ones
+  let small corpora be put side by side. Prompts and scored texts have no rungs.
 - **Value.** The mean over {GROUPS} replicates, each the sample without one group; a replicate has the budget of words
   (up to {GROUPS - 2} more, since groups are equal). So a count has decimals.
 - **Interval.** 95 %, Student's t with {GROUPS - 1} degrees of freedom, from the spread of the replicates. It knows no
@@ -135,7 +137,8 @@ def metrics_page() -> str:
     introductions = {family.value.capitalize(): text for family, text in INTRODUCTIONS.items()}
     introductions["Relative to a baseline"] = ("Measured by `Compare`, from fingerprints of both sides.\n",)
     chapters = {title: sections for title, sections in chapters.items() if sections}
-    parts = [METRICS_HEAD.format(rungs=", ".join(f"{budget:,}" for budget in LADDER)), contents(chapters)]
+    rungs, lower = (", ".join(f"{budget:,}" for budget in budgets) for budgets in (LADDER, LOWER))
+    parts = [METRICS_HEAD.format(rungs=rungs, lower=lower), contents(chapters)]
     for title, sections in chapters.items():
         parts += [f"## {title}\n", *introductions.get(title, ()), *map(section, sections)]
     return "\n".join(parts)

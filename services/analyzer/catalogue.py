@@ -41,7 +41,7 @@ from services.analyzer.network import shape, structure, syntactic
 from services.analyzer.network.edges import CONSTRUCTIONS, COOCCURRENCE, SYNTACTIC
 from services.analyzer.parsing.parsed import Need
 
-ANALYZER_VERSION = "2"
+ANALYZER_VERSION = "3"
 """Raised with every change of what is measured; which values can be compared says the definition of each metric."""
 
 FALLING, RISING, NEITHER = Direction.FALLING, Direction.RISING, Direction.NONE

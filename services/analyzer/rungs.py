@@ -6,6 +6,7 @@ possible).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +17,8 @@ from services.analyzer.jackknife import GROUPS
 from services.analyzer.lexicon import Lexicon
 from services.analyzer.sample import Sample, Words, words_per_group
 
+LOWER = (1_000, 2_000, 5_000)
+"""Budgets below the ladder: small corpora can be put side by side there. They are too small for a verdict."""
 _WORTH_AN_INTERVAL = 1_000
 # Below the ladder: words at which an even cut is preferred to measuring everything without an interval.
 
@@ -68,9 +71,9 @@ class RungSample:
 
 
 def ladder(sample: Sample) -> tuple[RungSample, ...]:
-    """Return the rungs that every group of the sample fills, in rising order; one lower rung if it fills none.
+    """Return the rungs that every group of the sample fills, in rising order; lower rungs if it fills none.
 
-    That one lies where the smallest group ends. Where a group is empty or nearly so (fewer than 20 clusters, or one
+    Those are the fixed ones that it fills, and a last one where the smallest group ends. Where a group is empty or nearly so (fewer than 20 clusters, or one
     that is far shorter than the rest) it has all words and no replicates. A sample without words has no rung.
     """
     shares = np.diff(sample.group_starts)
@@ -80,8 +83,15 @@ def ladder(sample: Sample) -> tuple[RungSample, ...]:
         return tuple(_cut(sample, budget, words_per_group(budget)) for budget in reached)
     even = (GROUPS - 1) * smallest
     if even > 0 and even >= min(_WORTH_AN_INTERVAL, total / 2):
-        return (_cut(sample, even, smallest),)
+        return (*_lower(sample, smallest, even), _cut(sample, even, smallest))
     return (_whole(sample, total),) if total else ()
+
+
+def _lower(sample: Sample, smallest: int, even: int) -> Iterator[RungSample]:
+    """Yield the fixed rungs below the ladder, and below `even`, that every group fills."""
+    for budget in LOWER:
+        if budget < min(even, *sample.budgets) and words_per_group(budget) <= smallest:
+            yield _cut(sample, budget, words_per_group(budget))
 
 
 def _cut(sample: Sample, budget: int, share: int) -> RungSample:

@@ -23,10 +23,13 @@ def at_common_budget(points: tuple[Point, ...]) -> tuple[tuple[Point, ...], int 
     budget = common_budget(report for point in points for report in (point.report, point.human) if report is not None)
     if budget is None:
         return points, None
-    return tuple(replace(p, report=_at(p.report, budget), human=_at(p.human, budget)) for p in points), budget
+    return tuple(
+        replace(p, report=at_budget(p.report, budget), human=at_budget(p.human, budget)) for p in points
+    ), budget
 
 
-def _at(report: Report | None, budget: int) -> Report | None:
+def at_budget(report: Report | None, budget: int) -> Report | None:
+    """Return a report with text and network values at one budget only."""
     if report is None:
         return None
     return replace(report, rungs=tuple(rung for rung in report.rungs if rung.budget == budget))

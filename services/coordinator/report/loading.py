@@ -27,7 +27,12 @@ _LIBRARIES = ("ouroscope", "torch", "transformers", "tokenizers", "peft", "numpy
 
 
 def load_view(
-    artifacts: Artifacts, run: Run, generations: Iterable[Generation], metrics: Iterable[MetricInfo]
+    artifacts: Artifacts,
+    run: Run,
+    generations: Iterable[Generation],
+    metrics: Iterable[MetricInfo],
+    *,
+    common: bool = True,
 ) -> RunView:
     """Read what is known of a run, be it over, going on or failed. An artifact that is gone is left out.
 
@@ -36,6 +41,7 @@ def load_view(
         run: The run.
         generations: Those to show, in any order.
         metrics: Catalogue of the analyzer that measured.
+        common: Whether to keep only the budget that all generations reach; a study looks for that of several runs.
     """
     found = sorted((_placed(run, generation) for generation in generations), key=lambda place: place[:3])
     points = tuple(
@@ -48,7 +54,7 @@ def load_view(
         )
         for arm, seed, _, generation in found
     )
-    points, budget = at_common_budget(points)
+    points, budget = at_common_budget(points) if common else (points, None)
     return RunView(
         run=run,
         points=points,

@@ -71,6 +71,17 @@ def test_every_replicate_of_a_rung_has_the_same_number_of_words(documents):
             assert rung.budget <= 19 * words[0] < rung.budget + 19
 
 
+def test_corpora_too_small_for_the_ladder_share_the_fixed_budgets_below_it():
+    small, larger, enough = (
+        [rung.budget for rung in ladder(sample_of([document(t, n) for n, t in enumerate(prose(60, words, 0))], LADDER))]
+        for words in (40, 100, 400)
+    )
+    assert small[:-1] == [1_000, 2_000]
+    assert larger[:-1] == [1_000, 2_000, 5_000]
+    assert small[-1] < larger[-1] < LADDER[0]
+    assert set(enough) <= set(LADDER)
+
+
 @given(documents=corpora(most=60))
 def test_repeating_a_corpus_raises_the_types_of_no_replicate(documents):
     once = {rung.budget: rung for rung in ladder(sample_of(documents)) if rung.budget in SMALL and rung.replicated}

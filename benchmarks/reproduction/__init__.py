@@ -1,0 +1,1 @@
+"""What the literature found, asked of our own runs: results, claims, findings, and the page that tells the outcome."""

@@ -1,0 +1,155 @@
+"""Claims of the literature as questions that results can answer. Pure.
+
+Differences are taken seed by seed and signed so that above 0 is towards collapse. A claim is reproduced where the 95 %
+t-interval over seeds of every difference it speaks of lies on the claimed side; with the means on that side and an
+interval that holds 0 it is `same direction`; else it is not reproduced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import pairwise
+from statistics import fmean
+
+from benchmarks.reproduction.results import Lane, Results, lanes_of, rising
+from services.coordinator.report.differences import interval
+from services.coordinator.report.svg import figure
+
+
+class Status(Enum):
+    """What became of a claim."""
+
+    REPRODUCED = "reproduced"
+    SAME_DIRECTION = "same direction, interval holds 0"
+    NOT_REPRODUCED = "not reproduced"
+    NOT_TESTABLE = "not testable at this scale"
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What our runs say of a claim."""
+
+    status: Status
+    figures: str
+
+
+Claim = Callable[[Results], Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    name: str
+    values: tuple[float, ...]
+
+    @property
+    def status(self) -> Status:
+        lower, _ = interval(self.values)
+        if fmean(self.values) <= 0:
+            return Status.NOT_REPRODUCED
+        return Status.REPRODUCED if lower is not None and lower > 0 else Status.SAME_DIRECTION
+
+    def __str__(self) -> str:
+        lower, upper = interval(self.values)
+        told = f"{self.name} {fmean(self.values):+.3g}"
+        return told if lower is None or upper is None else f"{told} ({lower:+.3g} to {upper:+.3g})"
+
+
+def ordered(metric: str, *arms: str) -> Claim:
+    """Claim that each arm ends worse than the one before it."""
+
+    def claim(results: Results) -> Outcome:
+        pairs = [(better, worse) for better, worse in pairwise(arms)]
+        found = [_between(results, metric, worse, better) for better, worse in pairs]
+        return _outcome(metric, found)
+
+    return claim
+
+
+def moves(metric: str, arm: str, *, towards: bool = True) -> Claim:
+    """Claim that an arm ends nearer to collapse (or farther from it) than its generation 0 was."""
+
+    def claim(results: Results) -> Outcome:
+        sign = rising(metric) * (1 if towards else -1)
+        changes = [sign * (ends[1] - ends[0]) for lane in lanes_of(results, arm) if (ends := _ends(lane, metric))]
+        return _outcome(metric, [_Difference(f"{arm} since generation 0", tuple(changes))])
+
+    return claim
+
+
+def stays(arm: str) -> Claim:
+    """Claim that an arm is never called WARNING or COLLAPSE at its end."""
+
+    def claim(results: Results) -> Outcome:
+        last = [lane.verdicts[-1] for lane in lanes_of(results, arm) if lane.verdicts]
+        if not last:
+            return Outcome(status=Status.NOT_RUN, figures="")
+        calm = all(verdict in ("STABLE", "") for verdict in last)
+        status = Status.REPRODUCED if calm else Status.NOT_REPRODUCED
+        return Outcome(status=status, figures=f"{arm}: last verdicts {', '.join(v or 'not compared' for v in last)}")
+
+    return claim
+
+
+def selects_people(arm: str, least: float) -> Claim:
+    """Claim that at least this share of what an arm selects was written by people, in every generation."""
+
+    def claim(results: Results) -> Outcome:
+        shares = [share for lane in lanes_of(results, arm) for share in lane.human_share]
+        if not shares:
+            return Outcome(status=Status.NOT_RUN, figures="")
+        status = Status.REPRODUCED if min(shares) >= least else Status.NOT_REPRODUCED
+        return Outcome(status=status, figures=f"human share {min(shares):.2f} to {max(shares):.2f}")
+
+    return claim
+
+
+def all_of(*claims: Claim) -> Claim:
+    """Claim several things at once: the outcome is that of the weakest."""
+
+    def claim(results: Results) -> Outcome:
+        found = [one(results) for one in claims]
+        order = list(Status)
+        status = max((one.status for one in found), key=order.index)
+        return Outcome(status=status, figures="; ".join(one.figures for one in found if one.figures))
+
+    return claim
+
+
+def not_testable(reason: str) -> Claim:
+    """Say why our runs cannot answer."""
+    return lambda _: Outcome(status=Status.NOT_TESTABLE, figures=reason)
+
+
+def _between(results: Results, metric: str, worse: str, better: str) -> _Difference:
+    sides = [
+        {lane.seed: ends[1] for lane in lanes_of(results, a) if (ends := _ends(lane, metric))} for a in (worse, better)
+    ]
+    seeds = sorted(sides[0].keys() & sides[1].keys())
+    values = tuple(rising(metric) * (sides[0][seed] - sides[1][seed]) for seed in seeds)
+    return _Difference(f"{worse} beyond {better}", values)
+
+
+def _ends(lane: Lane, metric: str) -> tuple[float, float] | None:
+    """Return the first and the last value of a metric, or of the effect of a family."""
+    line = next((line for line in (*lane.lines, *lane.effects) if line.metric == metric), None)
+    known = [value for value in line.values if value is not None] if line else []
+    return (known[0], known[-1]) if len(known) > 1 else None
+
+
+def _outcome(metric: str, found: Sequence[_Difference]) -> Outcome:
+    if any(not one.values for one in found):
+        return Outcome(status=Status.NOT_RUN, figures="")
+    order = list(Status)
+    status = max((one.status for one in found), key=order.index)
+    return Outcome(status=status, figures=f"{metric}: " + "; ".join(map(str, found)))
+
+
+def ends_told(results: Results, arm: str, metric: str) -> str:
+    """Return the mean of a metric at the beginning and at the end of an arm, for a table."""
+    ends = [found for lane in lanes_of(results, arm) if (found := _ends(lane, metric))]
+    if not ends:
+        return "not measured"
+    return f"{figure(fmean(a for a, _ in ends))} to {figure(fmean(b for _, b in ends))}"
