@@ -1,7 +1,7 @@
 """Write the generated pages of docs/: `make docs`. A test looks for drift.
 
 `metrics.md` is the data sheets of the metrics: their docstrings, in the order of the catalogue. `settings.md` is what
-the services declare as their settings.
+the services declare as their settings, `protocols.md` the sheets of the protocols.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from protocol_sheets import protocols_page
+
+from benchmarks.reproduction.page import reproduction_page
+from benchmarks.reproduction.results import experiments, read_results
 from ouroscope.records.analysis import Direction, Family, MetricInfo
 from ouroscope.security.connection import PREFIX as CLIENT
 from ouroscope.security.connection import Connection
@@ -219,7 +223,12 @@ def row(variable: Described) -> str:
     return f"| `{variable.name}` | {variable.help.replace('|', '&#124;')} | {default} |"
 
 
-PAGES = {"metrics.md": metrics_page, "settings.md": settings_page}
+def reproduced() -> str:
+    """Return what the literature found beside what our own runs show."""
+    return reproduction_page([results for name in experiments() if (results := read_results(name)) is not None])
+
+
+PAGES = {"metrics.md": metrics_page, "settings.md": settings_page, "protocols.md": protocols_page, "reproduction.md": reproduced}
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from ouroscope.errors import FieldProblem, InvalidRequest
 from ouroscope.records.artifacts import ArtifactRef
-from ouroscope.shapes import Shape, shapes_of
+from ouroscope.shapes import UNLESS_DEFAULT, Shape, shapes_of
 
 Record = TypeVar("Record")
 
@@ -107,6 +107,8 @@ def _record_to_plain(record: Any) -> dict[str, Any]:
     plain = {}
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
+        if field.metadata == UNLESS_DEFAULT and value == field.default:
+            continue
         if field.name in floats:
             value = tuple(map(float, value)) if isinstance(value, tuple) else value if value is None else float(value)
         plain[field.name] = to_plain(value)

@@ -24,17 +24,26 @@ def read_mapping(path: Path, noun: str, example: str) -> dict[str, Any]:
     Raises:
         InvalidRequest: it is not UTF-8, not YAML or JSON, too long, or not a mapping.
     """
-    raw = path.read_bytes()
-    if len(raw) > MAX_BYTES:
-        raise InvalidRequest(f"{path} is {len(raw):,} bytes; {noun} has at most {MAX_BYTES:,}")
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{path} is not UTF-8 text (byte {error.start})") from error
+    text = read_text(path, noun)
     plain = _json(path, text) if path.suffix == ".json" else _yaml(path, text)
     if not isinstance(plain, dict):
         raise InvalidRequest(f"{path} must hold a mapping such as {example}")
     return plain
+
+
+def read_text(path: Path, noun: str) -> str:
+    """Return what a file says that a person wrote; `noun` is what it is, for messages: `a specification`.
+
+    Raises:
+        InvalidRequest: it is not UTF-8, or too long.
+    """
+    raw = path.read_bytes()
+    if len(raw) > MAX_BYTES:
+        raise InvalidRequest(f"{path} is {len(raw):,} bytes; {noun} has at most {MAX_BYTES:,}")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{path} is not UTF-8 text (byte {error.start})") from error
 
 
 def _json(path: Path, text: str) -> Any:

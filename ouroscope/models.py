@@ -70,8 +70,13 @@ class CheckedModel:
     @property
     def context_tokens(self) -> int | None:
         """Return the longest sequence the configuration allows, where it says so."""
-        found = (self.config.get(key) for key in ("max_position_embeddings", "n_positions", "n_ctx"))
-        return next((value for value in found if isinstance(value, int)), None)
+        return context_of(self.config)
+
+
+def context_of(config: Mapping[str, Any]) -> int | None:
+    """Return the longest sequence, in tokens, that the configuration of a model allows, where it says so."""
+    found = (config.get(key) for key in ("max_position_embeddings", "n_positions", "n_ctx"))
+    return next((value for value in found if isinstance(value, int)), None)
 
 
 def check_model_directory(path: Path) -> CheckedModel:
@@ -90,15 +95,28 @@ def check_model_directory(path: Path) -> CheckedModel:
             raise refused(
                 entry.name, "makes this an adapter that would load another model; import it with its base, or merge it"
             )
-    config = read_settings(_required(path, CONFIG))
-    _required(path, TOKENIZER)
-    for name in sorted(TOKENIZER_FILES | _OTHER_FILES):
-        _check_text_file(path / name)
+    config = check_settings(path)
     weights = _weight_files(path)
     parameters = sum(elements(read_shapes(path / name)) for name in weights)
     texts = [name for name in TOKENIZER_FILES | _OTHER_FILES if (path / name).is_file()]
     index = [INDEX] if weights != (WEIGHTS,) else []
     return CheckedModel(files=tuple(sorted([*texts, *weights, *index])), config=config, parameters=parameters)
+
+
+def check_settings(path: Path) -> Mapping[str, Any]:
+    """Return the configuration of the model in `path`, having found no code in it nor in its tokenizer.
+
+    Its weights may lie elsewhere.
+
+    Raises:
+        InvalidRequest: configuration or tokenizer is missing.
+        UntrustedArtifact: one of the files could run code, or is not what its name says.
+    """
+    config = read_settings(_required(path, CONFIG))
+    _required(path, TOKENIZER)
+    for name in sorted(TOKENIZER_FILES | _OTHER_FILES):
+        _check_text_file(path / name)
+    return config
 
 
 def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -1,6 +1,7 @@
-"""What a model expects, in the artifact store: next-token records and scored texts. All numbers are kept in float64.
+"""What models say of text, in the artifact store: next-token records, scored texts, and what a detector finds.
 
-The analyzer reads them without the model; nothing here knows what is computed from them.
+All numbers are kept in float64. The analyzer reads them without the model; nothing here knows what is computed from
+them.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ouroscope.canonical import digest_of
 from ouroscope.errors import InvalidRequest
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
-from ouroscope.records.predictions import NextToken, ScoredText
+from ouroscope.records.predictions import Detection, NextToken, ScoredText
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.store.manifest import Scalar
 from ouroscope.store.sequences import SequenceWriter, read_sequence
 
-_NEXT, _TEXTS = "next-tokens", "texts"
+_NEXT, _TEXTS, _DETECTIONS = "next-tokens", "texts", "detections"
 
 
 def write_predictions(
@@ -57,3 +58,30 @@ def read_next_tokens(store: ArtifactStore, ref: ArtifactRef) -> Iterator[NextTok
 def read_scored_texts(store: ArtifactStore, ref: ArtifactRef) -> Iterator[ScoredText]:
     """Yield the scored texts in their order; none if only prompts were looked at. Raises as `read_next_tokens`."""
     return read_sequence(store, ref.expect(ArtifactKind.PREDICTIONS, "predictions"), ScoredText, _TEXTS)
+
+
+def write_detections(
+    store: ArtifactStore,
+    detections: Iterable[Detection],
+    summary: Mapping[str, Scalar] | Sequence[tuple[str, Scalar]] = (),
+) -> ArtifactRef:
+    """Store what a detector says of documents and return its name, a digest over the records in their order.
+
+    Raises:
+        InvalidRequest: there is not one record.
+        StorageFull: no room is left; nothing was published.
+    """
+    with store.scratch() as folder:
+        writer = SequenceWriter(folder, Detection, _DETECTIONS)
+        writer.extend(detections)
+        digest = digest_of(writer.close())
+        if not writer.records:
+            raise InvalidRequest("there are no detections; give at least one document with text")
+        return store.publish(
+            ArtifactKind.PREDICTIONS, digest, writer.files, {**dict(summary), "detections": writer.records}
+        )
+
+
+def read_detections(store: ArtifactStore, ref: ArtifactRef) -> Iterator[Detection]:
+    """Yield what a detector says, in its order; none if a model was asked. Raises as `read_next_tokens`."""
+    return read_sequence(store, ref.expect(ArtifactKind.PREDICTIONS, "detections"), Detection, _DETECTIONS)

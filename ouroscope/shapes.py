@@ -9,6 +9,10 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+UNLESS_DEFAULT: Mapping[str, bool] = types.MappingProxyType({"unless_default": True})
+"""Metadata of a field that came when records without it were digested already: it is written only where it says
+something, so that the digests of what does not use it stay."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shape:

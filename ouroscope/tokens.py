@@ -58,15 +58,14 @@ class Tokens:
         Raises:
             UntrustedArtifact: tokenizer.json is not a tokenizer.
         """
-        try:
-            tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-        except Exception as error:  # the library raises nothing narrower
-            raise UntrustedArtifact(
-                "the model is refused: tokenizer.json cannot be read as a fast tokenizer"
-            ) from error
+        tokenizer = read_tokenizer(directory)
         settings = [_object(directory / name) for name in ("generation_config.json", "config.json")]
         ends, begins = (_first_given(settings, key) for key in ("eos_token_id", "bos_token_id"))
         return cls(tokenizer, start=template_start(tokenizer) or begins[:1] or ends[:1], ends=ends, control=control)
+
+    def is_text(self, token: int) -> bool:
+        """Return whether a token stands for text: it ends nothing, controls nothing, and the tokenizer knows it."""
+        return token <= self.largest and token not in self.special and token not in self.ends
 
     @property
     def start_in_text(self) -> str:
@@ -119,6 +118,16 @@ class Tokens:
         seam = next((i for i, (_, end) in enumerate(found.offsets) if end > prefix_length), len(found.ids))
         return list(found.ids[:seam]), list(found.ids[seam:])
 
+    def ends_of(self, text: str, prefix_length: int) -> list[int]:
+        """Return where each token of the rest that `split` gives ends, in characters of `text`.
+
+        Tokens that are parts of one character end where it ends.
+        """
+        begin = prefix_length if self._joins else 0
+        found = self._tokenizer.encode(text[begin:], add_special_tokens=False)
+        ends = [begin + end for _, end in found.offsets]
+        return ends if self._joins else [end for end in ends if end > prefix_length]
+
     def bytes_of(self, ids: Sequence[int]) -> int:
         """Return the UTF-8 bytes of the text of `ids`.
 
@@ -134,6 +143,18 @@ class Tokens:
         """Return whether tokens of two texts in a row are tokens of the joined text, as in byte-level BPE."""
         first, second = self.encode_many(_PROBE)
         return self.decode_many([[*first, *second], second]) == ["".join(_PROBE), _PROBE[1]]
+
+
+def read_tokenizer(directory: Path) -> Tokenizer:
+    """Read the fast tokenizer of a Hugging Face model directory as the tokenizers library has it.
+
+    Raises:
+        UntrustedArtifact: tokenizer.json is not a tokenizer.
+    """
+    try:
+        return Tokenizer.from_file(str(directory / "tokenizer.json"))
+    except Exception as error:  # the library raises nothing narrower
+        raise UntrustedArtifact("the model is refused: tokenizer.json cannot be read as a fast tokenizer") from error
 
 
 def template_start(tokenizer: Tokenizer) -> list[int]:

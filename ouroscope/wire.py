@@ -80,6 +80,7 @@ PAIRS: dict[type[Any], type[Message]] = {
     selection.Selected: selection_pb2.Selected,
     training.LoraSpec: trainer_pb2.LoraSpec,
     training.Recipe: trainer_pb2.Recipe,
+    training.CheckRecipe: trainer_pb2.CheckRecipeRequest,
     training.FineTune: trainer_pb2.FineTuneRequest,
     training.LossPoint: trainer_pb2.LossPoint,
     training.FineTuned: trainer_pb2.FineTuned,

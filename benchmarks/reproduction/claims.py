@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import pairwise
+from itertools import combinations, pairwise
 from statistics import fmean
 
 from benchmarks.reproduction.results import Lane, Results, lanes_of, rising
@@ -72,9 +72,39 @@ def moves(metric: str, arm: str, *, towards: bool = True) -> Claim:
     """Claim that an arm ends nearer to collapse (or farther from it) than its generation 0 was."""
 
     def claim(results: Results) -> Outcome:
-        sign = rising(metric) * (1 if towards else -1)
-        changes = [sign * (ends[1] - ends[0]) for lane in lanes_of(results, arm) if (ends := _ends(lane, metric))]
-        return _outcome(metric, [_Difference(f"{arm} since generation 0", tuple(changes))])
+        sign = 1 if towards else -1
+        changes = tuple(sign * moved for moved in _moved(results, metric, arm).values())
+        return _outcome(metric, [_Difference(f"{arm} since generation 0", changes)])
+
+    return claim
+
+
+def within(metric: str, arm: str, beside: str, *, share: float) -> Claim:
+    """Claim that an arm moves by less than `share` of what another one moves, seed by seed."""
+
+    def claim(results: Results) -> Outcome:
+        moved = [_moved(results, metric, one) for one in (beside, arm)]
+        seeds = sorted(moved[0].keys() & moved[1].keys())
+        room = tuple(share * moved[0][seed] - moved[1][seed] for seed in seeds)
+        return _outcome(metric, [_Difference(f"{share:g} of {beside} minus {arm}", room)])
+
+    return claim
+
+
+def seen_apart(metric: str, *arms: str) -> Claim:
+    """Claim that arms move by different amounts: at least two of them, every pair is asked."""
+
+    def claim(results: Results) -> Outcome:
+        moved = {arm: _moved(results, metric, arm) for arm in arms}
+        found = []
+        for one, other in combinations(arms, 2):
+            seeds = sorted(moved[one].keys() & moved[other].keys())
+            values = tuple(moved[one][seed] - moved[other][seed] for seed in seeds)
+            # Either may be the larger one: the claim is that they differ.
+            sign = -1 if values and fmean(values) < 0 else 1
+            found.append(_Difference(f"{one} against {other}", tuple(sign * value for value in values)))
+        best = min(found, key=lambda one: list(Status).index(one.status) if one.values else len(Status))
+        return _outcome(metric, [best])
 
     return claim
 
@@ -132,11 +162,16 @@ def _between(results: Results, metric: str, worse: str, better: str) -> _Differe
     return _Difference(f"{worse} beyond {better}", values)
 
 
+def _moved(results: Results, metric: str, arm: str) -> dict[int, float]:
+    """Return by seed how far an arm has moved towards collapse since its generation 0."""
+    ends = {lane.seed: found for lane in lanes_of(results, arm) if (found := _ends(lane, metric))}
+    return {seed: rising(metric) * (last - first) for seed, (first, last) in ends.items()}
+
+
 def _ends(lane: Lane, metric: str) -> tuple[float, float] | None:
     """Return the first and the last value of a metric, or of the effect of a family."""
     line = next((line for line in (*lane.lines, *lane.effects) if line.metric == metric), None)
-    known = [value for value in line.values if value is not None] if line else []
-    return (known[0], known[-1]) if len(known) > 1 else None
+    return (line.values[0], line.values[-1]) if line and len(line.values) > 1 else None
 
 
 def _outcome(metric: str, found: Sequence[_Difference]) -> Outcome:

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from services.analyzer.catalogue import CATALOGUE
 from services.coordinator.report.view import Point, RunView, value_of
 from services.coordinator.study.view import Across, Part, Study, trained_share
 
-FOLDER = Path(__file__).parent / "results"
+FOLDER = Path(__file__).parent / "kept"
 DIRECTIONS = {info.id: info.direction for info in CATALOGUE}
 METRICS = (
     *("heldout_perplexity", "gini_top100", "top1_probability", "collapsed_90", "collapsed_99", "next_token_entropy"),
@@ -28,10 +29,11 @@ METRICS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One metric of one arm under one seed over the generations; None where it was not measured."""
+    """One metric of one arm under one seed, in the order of the generations; where it was measured."""
 
     metric: str
-    values: tuple[float | None, ...]
+    generations: tuple[int, ...]
+    values: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,16 +94,17 @@ class Results:
 
 def read_results(experiment: str, folder: Path = FOLDER) -> Results | None:
     """Read what was kept of an experiment; None if it was never run."""
-    import json
-
     path = folder / f"{experiment}.json"
     return from_plain(Results, json.loads(path.read_text("utf-8"))) if path.is_file() else None
 
 
+def experiments(folder: Path = FOLDER) -> list[str]:
+    """Return the names of the experiments of which results are kept."""
+    return sorted(path.stem for path in folder.glob("*.json"))
+
+
 def write_results(results: Results, folder: Path = FOLDER) -> Path:
     """Keep the results of an experiment."""
-    import json
-
     path = folder / f"{results.experiment}.json"
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(to_plain(results), indent=1) + "\n", encoding="utf-8")
@@ -144,18 +147,23 @@ def _lanes(part: Part) -> Iterable[Lane]:
 
 def _lane(run: str, view: RunView, arm: str, seed: int) -> Lane:
     points = [point for point in view.of(arm) if point.seed == seed]
-    lines = (Line(metric=metric, values=tuple(_value(point, metric) for point in points)) for metric in METRICS)
-    effects = (Line(metric=f.value, values=tuple(_effect(point, f) for point in points)) for f in Family)
+    lines = (_line(metric, {point.number: _value(point, metric) for point in points}) for metric in METRICS)
+    effects = (_line(f.value, {point.number: _effect(point, f) for point in points}) for f in Family)
     compared = (point.generation.comparison for point in points)
     return Lane(
         run=run,
         arm=arm,
         seed=seed,
-        lines=tuple(line for line in lines if any(value is not None for value in line.values)),
-        effects=tuple(line for line in effects if any(value is not None for value in line.values)),
+        lines=tuple(line for line in lines if line.values),
+        effects=tuple(line for line in effects if line.values),
         verdicts=tuple(comparison.verdict.value if comparison else "" for comparison in compared),
         human_share=tuple(share for point in points if (share := _human_share(point)) is not None),
     )
+
+
+def _line(metric: str, found: Mapping[int, float | None]) -> Line:
+    known = {number: value for number, value in found.items() if value is not None}
+    return Line(metric=metric, generations=tuple(known), values=tuple(known.values()))
 
 
 def _value(point: Point, metric: str) -> float | None:
@@ -198,6 +206,6 @@ def rising(metric: str) -> int:
 
 
 def lanes_of(results: Results, arm: str) -> Sequence[Lane]:
-    """Return the lanes of an arm, given as `arm` or as `run/arm`."""
+    """Return the lanes of an arm, given as `arm`, or as `run/arm` where `run` is how the name of its run ends."""
     run, _, name = arm.rpartition("/")
-    return [lane for lane in results.lanes if lane.arm == name and run in ("", lane.run)]
+    return [lane for lane in results.lanes if lane.arm == name and lane.run.endswith(run)]

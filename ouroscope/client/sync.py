@@ -13,6 +13,7 @@ from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import Document, View
 from ouroscope.records.monitors import Inputs
 from ouroscope.records.predictions import NextToken, ScoredText
+from ouroscope.records.selection import SelectDocuments, Selected
 from ouroscope.security.connection import Connection
 
 
@@ -84,6 +85,10 @@ class SyncAnalyzer(Blocking[AnalyzerClient]):
     def analyze_corpus(self, request: AnalyzeCorpus, on_progress: OnProgress | None = None) -> Report:
         """Measure what lies in the store; `on_progress` is called in the thread of the client."""
         return self._run(self._client.analyze_corpus(request, on_progress))
+
+    def select_documents(self, request: SelectDocuments, on_progress: OnProgress | None = None) -> Selected:
+        """Choose documents of stored corpora; `on_progress` is called in the thread of the client."""
+        return self._run(self._client.select_documents(request, on_progress))
 
     def compare(self, request: Compare, *, fields: Sequence[str] = ()) -> Comparison:
         """Compare a report with a baseline."""

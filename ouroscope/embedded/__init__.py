@@ -44,6 +44,11 @@ def experiment_path(name: str) -> Path | None:
     return next((path for root in _roots("experiments") if (path := root / f"{name}.yaml").is_file()), None)
 
 
+def experiment_names() -> tuple[str, ...]:
+    """Return the names of the run specifications that ship with this installation, in alphabetical order."""
+    return tuple(sorted({path.stem for root in _roots("experiments") for path in root.glob("*.yaml")}))
+
+
 def _roots(folder: str) -> tuple[Path, ...]:
     """Return where `folder` may lie: beside this file in a wheel, at the top of the repository in a checkout."""
     # Above an installed package there may be anybody's folder of that name.

@@ -313,7 +313,7 @@ class Classify:
     """A directory on the generator's machine, or a Hugging Face id of a sequence classification model."""
     corpus: ArtifactRef
     label: str = ""
-    """Label that means that a machine wrote it; empty takes the last label of the classifier."""
+    """Label that means that a machine wrote it; empty takes the last one whose name does not speak of people."""
     max_tokens: int = 256
     """Tokens of each document that are read at most, without its real prefix."""
     batch_size: int = 0

@@ -89,10 +89,10 @@ class ArmSpec:
     without one the arm's own generation 0."""
     domains: tuple[str, ...] = ()
     """Domains of the data set whose text is prompted with and trained on; empty means all."""
-    human_fraction: float = 0.5
-    """Human documents in a mixture, as a share of `documents`, in [0, 1]."""
-    synthetic_fraction: float = 0.5
-    """Synthetic documents in a mixture, as a share of `documents`, in [0, 1]."""
+    human_fraction: float | None = None
+    """Human documents in a mixture, as a share of `documents`, in [0, 1]; None is what the protocol says."""
+    synthetic_fraction: float | None = None
+    """Synthetic documents in a mixture, as a share of `documents`, in [0, 1]; None is what the protocol says."""
     human_text: HumanText = HumanText.FRESH
     real_weight: float | None = None
     """Loss weight of human documents in (0, 1), synthetic ones have 1 minus it; None is what the protocol says."""
@@ -109,10 +109,11 @@ class ArmSpec:
 
     def __post_init__(self) -> None:
         problems = Problems(f"arm {self.name!r}")
-        for field in ("human_fraction", "synthetic_fraction"):
-            share = getattr(self, field)
-            problems.check(0 <= share <= 1, field, f"must be in [0, 1], got {share}")
-        problems.check(self.human_fraction + self.synthetic_fraction > 0, "human_fraction", "a mixture needs documents")
+        for share_of in ("human_fraction", "synthetic_fraction"):
+            share = getattr(self, share_of)
+            problems.check(share is None or 0 <= share <= 1, share_of, f"must be in [0, 1], got {share}")
+        empty = self.human_fraction == self.synthetic_fraction == 0
+        problems.check(not empty, "human_fraction", "a mixture needs documents")
         weight = self.real_weight
         problems.check(weight is None or 0 < weight < 1, "real_weight", f"must be in (0, 1), got {weight}")
         problems.check(1 <= self.parts <= 100, "parts", f"must be in [1, 100], got {self.parts}")

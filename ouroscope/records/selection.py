@@ -25,7 +25,7 @@ class SelectionRule(Enum):
     ENTROPY_RATE = "ENTROPY_RATE"
     """By the entropy rate of their words (Kontoyiannis)."""
     NEAR_DUPLICATES = "NEAR_DUPLICATES"
-    """All but near copies of documents that come before them."""
+    """Uniformly of all but near copies: of each cluster of them the first stays."""
     DETECTOR = "DETECTOR"
     """Resampled by how probable a detector holds it that people wrote them."""
     VERIFIER = "VERIFIER"

@@ -9,6 +9,7 @@ from enum import Enum
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.checks import Problems
 from ouroscope.records.generation import ChatFormat
+from ouroscope.shapes import UNLESS_DEFAULT
 
 
 class Method(Enum):
@@ -142,6 +143,14 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckRecipe:
+    """Ask whether a trainer can fine-tune `model` by `recipe`, without doing it."""
+
+    model: ArtifactRef
+    recipe: Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FineTune:
     """Train `model` further on the union of `corpora`."""
 
@@ -150,8 +159,8 @@ class FineTune:
     recipe: Recipe
     heldout: ArtifactRef | None = None
     """Human text that nobody trains on, for `recipe.heldout_steps`."""
-    corpus_weights: tuple[float, ...] = ()
-    """Loss weight of the tokens of each corpus, above 0; empty weighs all alike."""
+    corpus_weights: tuple[float, ...] = field(default=(), metadata=UNLESS_DEFAULT)
+    """Loss weight of the tokens of each corpus, above 0: only their ratios matter; empty weighs all alike."""
 
     def __post_init__(self) -> None:
         problems = Problems("fine-tune")

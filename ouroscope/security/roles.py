@@ -54,7 +54,7 @@ _BY_ROLE: Mapping[str, Mapping[Role, tuple[str, ...]]] = {
         Role.READ: ("GetModel", "ListBackends"),
         Role.RUN: ("ImportModel", "PreparePrompts", "Generate", "Score", "EvaluateTasks", "Edit", "Classify"),
     },
-    "ouroscope.v1.TrainerService": {Role.RUN: ("FineTune",)},
+    "ouroscope.v1.TrainerService": {Role.RUN: ("FineTune", "CheckRecipe")},
     "ouroscope.v1.CoordinatorService": {
         Role.READ: (
             "GetRun",

@@ -891,7 +891,7 @@ class ClassifyRequest(_message.Message):
     classifier: _builtins.str
     """Classifier: a directory on the generator's machine or a Hugging Face id of a sequence classification model."""
     label: _builtins.str
-    """Label that means that a machine wrote it; empty takes the last label of the classifier."""
+    """Label that means that a machine wrote it; empty takes the last one whose name does not speak of people."""
     max_tokens: _builtins.int
     """Tokens of each document that are read at most, at least 2; default 256."""
     batch_size: _builtins.int

@@ -189,15 +189,15 @@ class ArmSpec(_message.Message):
     name: _builtins.str
     """Name in the run: lower-case letters, digits, hyphens, at most 63."""
     protocol: _builtins.str
-    """Id of a protocol: `replace`, `human`, `accumulate`."""
+    """Id of a protocol: see docs/protocols.md."""
     real_share: _builtins.float
     """Share of every document that is real prefix, in (0, 1); default 0.25."""
     control: _builtins.str
     """Arm it is compared with; absent picks the human arm of the same real_share and domains, else its own generation 0."""
     human_fraction: _builtins.float
-    """Documents of human text in a mixture, as a share of `documents`, in [0, 1]; default 0.5."""
+    """Documents of human text in a mixture, as a share of `documents`, in [0, 1]; absent is what the protocol says."""
     synthetic_fraction: _builtins.float
-    """Synthetic documents in a mixture, as a share of `documents`, in [0, 1]; default 0.5."""
+    """Synthetic documents in a mixture, as a share of `documents`, in [0, 1]; absent is what the protocol says."""
     human_text: Global___HumanText.ValueType
     """Which human documents a mixture takes."""
     real_weight: _builtins.float

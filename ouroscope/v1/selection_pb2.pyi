@@ -38,7 +38,7 @@ class _SelectionRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Selecti
     SELECTION_RULE_ENTROPY_RATE: _SelectionRule.ValueType  # 4
     """By the entropy rate of their words (Kontoyiannis)."""
     SELECTION_RULE_NEAR_DUPLICATES: _SelectionRule.ValueType  # 5
-    """All but near copies of documents that come before them."""
+    """Uniformly of all but near copies: of each cluster of them the first stays."""
     SELECTION_RULE_DETECTOR: _SelectionRule.ValueType  # 6
     """Resampled by how probable a detector holds it that people wrote them."""
     SELECTION_RULE_VERIFIER: _SelectionRule.ValueType  # 7
@@ -58,7 +58,7 @@ SELECTION_RULE_TEXT_ENTROPY: SelectionRule.ValueType  # 3
 SELECTION_RULE_ENTROPY_RATE: SelectionRule.ValueType  # 4
 """By the entropy rate of their words (Kontoyiannis)."""
 SELECTION_RULE_NEAR_DUPLICATES: SelectionRule.ValueType  # 5
-"""All but near copies of documents that come before them."""
+"""Uniformly of all but near copies: of each cluster of them the first stays."""
 SELECTION_RULE_DETECTOR: SelectionRule.ValueType  # 6
 """Resampled by how probable a detector holds it that people wrote them."""
 SELECTION_RULE_VERIFIER: SelectionRule.ValueType  # 7

@@ -27,7 +27,7 @@ from ouroscope.v1 import artifact_pb2 as ouroscope_dot_v1_dot_artifact__pb2
 from ouroscope.v1 import generator_pb2 as ouroscope_dot_v1_dot_generator__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aouroscope/v1/trainer.proto\x12\x0couroscope.v1\x1a#google/longrunning/operations.proto\x1a\x1bouroscope/v1/artifact.proto\x1a\x1couroscope/v1/generator.proto\"\xc6\x01\n\x08LoraSpec\x12\x11\n\x04rank\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05\x61lpha\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07\x64ropout\x18\x03 \x01(\x01\x12\x0f\n\x07targets\x18\x04 \x03(\t\x12\x17\n\x0frank_stabilized\x18\x05 \x01(\x08\x12\x14\n\x0ckeep_adapter\x18\x06 \x01(\x08\x12/\n\x0c\x62\x61se_weights\x18\x07 \x01(\x0e\x32\x19.ouroscope.v1.BaseWeightsB\x07\n\x05_rankB\x08\n\x06_alpha\"\xc4\x06\n\x06Recipe\x12$\n\x06method\x18\x01 \x01(\x0e\x32\x14.ouroscope.v1.Method\x12\x12\n\x05steps\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\nbatch_size\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\"\n\x15gradient_accumulation\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12\x19\n\x0c\x62lock_tokens\x18\x05 \x01(\x05H\x03\x88\x01\x01\x12\x1a\n\rlearning_rate\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x19\n\x0cwarmup_share\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12(\n\x08schedule\x18\x08 \x01(\x0e\x32\x16.ouroscope.v1.Schedule\x12\x19\n\x0cweight_decay\x18\t \x01(\x01H\x06\x88\x01\x01\x12\x1e\n\x11max_gradient_norm\x18\n \x01(\x01H\x07\x88\x01\x01\x12$\n\x04lora\x18\x0b \x01(\x0b\x32\x16.ouroscope.v1.LoraSpec\x12\x0c\n\x04seed\x18\x0c \x01(\x03\x12\x1d\n\x10\x63heckpoint_steps\x18\r \x01(\x05H\x08\x88\x01\x01\x12*\n\toptimizer\x18\x0e \x01(\x0e\x32\x17.ouroscope.v1.Optimizer\x12\x1e\n\x16gradient_checkpointing\x18\x0f \x01(\x08\x12+\n\nloss_scope\x18\x10 \x01(\x0e\x32\x17.ouroscope.v1.LossScope\x12&\n\x04\x63hat\x18\x11 \x01(\x0b\x32\x18.ouroscope.v1.ChatFormat\x12\x17\n\ntruncation\x18\x12 \x01(\x01H\t\x88\x01\x01\x12\x15\n\rheldout_steps\x18\x13 \x01(\x05\x12\x10\n\x08patience\x18\x14 \x01(\x05\x12\x16\n\tprocesses\x18\x15 \x01(\x05H\n\x88\x01\x01\x42\x08\n\x06_stepsB\r\n\x0b_batch_sizeB\x18\n\x16_gradient_accumulationB\x0f\n\r_block_tokensB\x10\n\x0e_learning_rateB\x0f\n\r_warmup_shareB\x0f\n\r_weight_decayB\x14\n\x12_max_gradient_normB\x13\n\x11_checkpoint_stepsB\r\n\x0b_truncationB\x0c\n\n_processes\"\xe5\x01\n\x0f\x46ineTuneRequest\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12*\n\x07\x63orpora\x18\x02 \x03(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12$\n\x06recipe\x18\x03 \x01(\x0b\x32\x14.ouroscope.v1.Recipe\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12*\n\x07heldout\x18\x05 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\x16\n\x0e\x63orpus_weights\x18\x06 \x03(\x01\"\'\n\tLossPoint\x12\x0c\n\x04step\x18\x01 \x01(\x05\x12\x0c\n\x04loss\x18\x02 \x01(\x01\"\xae\x01\n\tFineTuned\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\r\n\x05steps\x18\x02 \x01(\x05\x12\x0e\n\x06tokens\x18\x03 \x01(\x03\x12\'\n\x06losses\x18\x04 \x03(\x0b\x32\x17.ouroscope.v1.LossPoint\x12/\n\x0eheldout_losses\x18\x05 \x03(\x0b\x32\x17.ouroscope.v1.LossPoint*B\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x0f\n\x0bMETHOD_FULL\x10\x01\x12\x0f\n\x0bMETHOD_LORA\x10\x02*e\n\x08Schedule\x12\x18\n\x14SCHEDULE_UNSPECIFIED\x10\x00\x12\x15\n\x11SCHEDULE_CONSTANT\x10\x01\x12\x13\n\x0fSCHEDULE_LINEAR\x10\x02\x12\x13\n\x0fSCHEDULE_COSINE\x10\x03*\x81\x01\n\tOptimizer\x12\x19\n\x15OPTIMIZER_UNSPECIFIED\x10\x00\x12\x13\n\x0fOPTIMIZER_ADAMW\x10\x01\x12\x18\n\x14OPTIMIZER_ADAMW_8BIT\x10\x02\x12\x17\n\x13OPTIMIZER_ADAFACTOR\x10\x03\x12\x11\n\rOPTIMIZER_SGD\x10\x04*X\n\tLossScope\x12\x1a\n\x16LOSS_SCOPE_UNSPECIFIED\x10\x00\x12\x12\n\x0eLOSS_SCOPE_ALL\x10\x01\x12\x1b\n\x17LOSS_SCOPE_CONTINUATION\x10\x02*{\n\x0b\x42\x61seWeights\x12\x1c\n\x18\x42\x41SE_WEIGHTS_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42\x41SE_WEIGHTS_FLOAT32\x10\x01\x12\x19\n\x15\x42\x41SE_WEIGHTS_BFLOAT16\x10\x02\x12\x19\n\x15\x42\x41SE_WEIGHTS_FOUR_BIT\x10\x03\x32}\n\x0eTrainerService\x12k\n\x08\x46ineTune\x12\x1d.ouroscope.v1.FineTuneRequest\x1a\x1d.google.longrunning.Operation\"!\xca\x41\x1e\n\tFineTuned\x12\x11OperationMetadatab\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aouroscope/v1/trainer.proto\x12\x0couroscope.v1\x1a#google/longrunning/operations.proto\x1a\x1bouroscope/v1/artifact.proto\x1a\x1couroscope/v1/generator.proto\"\xc6\x01\n\x08LoraSpec\x12\x11\n\x04rank\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05\x61lpha\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07\x64ropout\x18\x03 \x01(\x01\x12\x0f\n\x07targets\x18\x04 \x03(\t\x12\x17\n\x0frank_stabilized\x18\x05 \x01(\x08\x12\x14\n\x0ckeep_adapter\x18\x06 \x01(\x08\x12/\n\x0c\x62\x61se_weights\x18\x07 \x01(\x0e\x32\x19.ouroscope.v1.BaseWeightsB\x07\n\x05_rankB\x08\n\x06_alpha\"\xc4\x06\n\x06Recipe\x12$\n\x06method\x18\x01 \x01(\x0e\x32\x14.ouroscope.v1.Method\x12\x12\n\x05steps\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\nbatch_size\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\"\n\x15gradient_accumulation\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12\x19\n\x0c\x62lock_tokens\x18\x05 \x01(\x05H\x03\x88\x01\x01\x12\x1a\n\rlearning_rate\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x19\n\x0cwarmup_share\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12(\n\x08schedule\x18\x08 \x01(\x0e\x32\x16.ouroscope.v1.Schedule\x12\x19\n\x0cweight_decay\x18\t \x01(\x01H\x06\x88\x01\x01\x12\x1e\n\x11max_gradient_norm\x18\n \x01(\x01H\x07\x88\x01\x01\x12$\n\x04lora\x18\x0b \x01(\x0b\x32\x16.ouroscope.v1.LoraSpec\x12\x0c\n\x04seed\x18\x0c \x01(\x03\x12\x1d\n\x10\x63heckpoint_steps\x18\r \x01(\x05H\x08\x88\x01\x01\x12*\n\toptimizer\x18\x0e \x01(\x0e\x32\x17.ouroscope.v1.Optimizer\x12\x1e\n\x16gradient_checkpointing\x18\x0f \x01(\x08\x12+\n\nloss_scope\x18\x10 \x01(\x0e\x32\x17.ouroscope.v1.LossScope\x12&\n\x04\x63hat\x18\x11 \x01(\x0b\x32\x18.ouroscope.v1.ChatFormat\x12\x17\n\ntruncation\x18\x12 \x01(\x01H\t\x88\x01\x01\x12\x15\n\rheldout_steps\x18\x13 \x01(\x05\x12\x10\n\x08patience\x18\x14 \x01(\x05\x12\x16\n\tprocesses\x18\x15 \x01(\x05H\n\x88\x01\x01\x42\x08\n\x06_stepsB\r\n\x0b_batch_sizeB\x18\n\x16_gradient_accumulationB\x0f\n\r_block_tokensB\x10\n\x0e_learning_rateB\x0f\n\r_warmup_shareB\x0f\n\r_weight_decayB\x14\n\x12_max_gradient_normB\x13\n\x11_checkpoint_stepsB\r\n\x0b_truncationB\x0c\n\n_processes\"\xe5\x01\n\x0f\x46ineTuneRequest\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12*\n\x07\x63orpora\x18\x02 \x03(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12$\n\x06recipe\x18\x03 \x01(\x0b\x32\x14.ouroscope.v1.Recipe\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12*\n\x07heldout\x18\x05 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\x16\n\x0e\x63orpus_weights\x18\x06 \x03(\x01\"d\n\x12\x43heckRecipeRequest\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12$\n\x06recipe\x18\x02 \x01(\x0b\x32\x14.ouroscope.v1.Recipe\"\x15\n\x13\x43heckRecipeResponse\"\'\n\tLossPoint\x12\x0c\n\x04step\x18\x01 \x01(\x05\x12\x0c\n\x04loss\x18\x02 \x01(\x01\"\xae\x01\n\tFineTuned\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\r\n\x05steps\x18\x02 \x01(\x05\x12\x0e\n\x06tokens\x18\x03 \x01(\x03\x12\'\n\x06losses\x18\x04 \x03(\x0b\x32\x17.ouroscope.v1.LossPoint\x12/\n\x0eheldout_losses\x18\x05 \x03(\x0b\x32\x17.ouroscope.v1.LossPoint*B\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x0f\n\x0bMETHOD_FULL\x10\x01\x12\x0f\n\x0bMETHOD_LORA\x10\x02*e\n\x08Schedule\x12\x18\n\x14SCHEDULE_UNSPECIFIED\x10\x00\x12\x15\n\x11SCHEDULE_CONSTANT\x10\x01\x12\x13\n\x0fSCHEDULE_LINEAR\x10\x02\x12\x13\n\x0fSCHEDULE_COSINE\x10\x03*\x81\x01\n\tOptimizer\x12\x19\n\x15OPTIMIZER_UNSPECIFIED\x10\x00\x12\x13\n\x0fOPTIMIZER_ADAMW\x10\x01\x12\x18\n\x14OPTIMIZER_ADAMW_8BIT\x10\x02\x12\x17\n\x13OPTIMIZER_ADAFACTOR\x10\x03\x12\x11\n\rOPTIMIZER_SGD\x10\x04*X\n\tLossScope\x12\x1a\n\x16LOSS_SCOPE_UNSPECIFIED\x10\x00\x12\x12\n\x0eLOSS_SCOPE_ALL\x10\x01\x12\x1b\n\x17LOSS_SCOPE_CONTINUATION\x10\x02*{\n\x0b\x42\x61seWeights\x12\x1c\n\x18\x42\x41SE_WEIGHTS_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42\x41SE_WEIGHTS_FLOAT32\x10\x01\x12\x19\n\x15\x42\x41SE_WEIGHTS_BFLOAT16\x10\x02\x12\x19\n\x15\x42\x41SE_WEIGHTS_FOUR_BIT\x10\x03\x32\xd1\x01\n\x0eTrainerService\x12k\n\x08\x46ineTune\x12\x1d.ouroscope.v1.FineTuneRequest\x1a\x1d.google.longrunning.Operation\"!\xca\x41\x1e\n\tFineTuned\x12\x11OperationMetadata\x12R\n\x0b\x43heckRecipe\x12 .ouroscope.v1.CheckRecipeRequest\x1a!.ouroscope.v1.CheckRecipeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,26 +36,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TRAINERSERVICE'].methods_by_name['FineTune']._loaded_options = None
   _globals['_TRAINERSERVICE'].methods_by_name['FineTune']._serialized_options = b'\312A\036\n\tFineTuned\022\021OperationMetadata'
-  _globals['_METHOD']._serialized_start=1630
-  _globals['_METHOD']._serialized_end=1696
-  _globals['_SCHEDULE']._serialized_start=1698
-  _globals['_SCHEDULE']._serialized_end=1799
-  _globals['_OPTIMIZER']._serialized_start=1802
-  _globals['_OPTIMIZER']._serialized_end=1931
-  _globals['_LOSSSCOPE']._serialized_start=1933
-  _globals['_LOSSSCOPE']._serialized_end=2021
-  _globals['_BASEWEIGHTS']._serialized_start=2023
-  _globals['_BASEWEIGHTS']._serialized_end=2146
+  _globals['_METHOD']._serialized_start=1755
+  _globals['_METHOD']._serialized_end=1821
+  _globals['_SCHEDULE']._serialized_start=1823
+  _globals['_SCHEDULE']._serialized_end=1924
+  _globals['_OPTIMIZER']._serialized_start=1927
+  _globals['_OPTIMIZER']._serialized_end=2056
+  _globals['_LOSSSCOPE']._serialized_start=2058
+  _globals['_LOSSSCOPE']._serialized_end=2146
+  _globals['_BASEWEIGHTS']._serialized_start=2148
+  _globals['_BASEWEIGHTS']._serialized_end=2271
   _globals['_LORASPEC']._serialized_start=141
   _globals['_LORASPEC']._serialized_end=339
   _globals['_RECIPE']._serialized_start=342
   _globals['_RECIPE']._serialized_end=1178
   _globals['_FINETUNEREQUEST']._serialized_start=1181
   _globals['_FINETUNEREQUEST']._serialized_end=1410
-  _globals['_LOSSPOINT']._serialized_start=1412
-  _globals['_LOSSPOINT']._serialized_end=1451
-  _globals['_FINETUNED']._serialized_start=1454
-  _globals['_FINETUNED']._serialized_end=1628
-  _globals['_TRAINERSERVICE']._serialized_start=2148
-  _globals['_TRAINERSERVICE']._serialized_end=2273
+  _globals['_CHECKRECIPEREQUEST']._serialized_start=1412
+  _globals['_CHECKRECIPEREQUEST']._serialized_end=1512
+  _globals['_CHECKRECIPERESPONSE']._serialized_start=1514
+  _globals['_CHECKRECIPERESPONSE']._serialized_end=1535
+  _globals['_LOSSPOINT']._serialized_start=1537
+  _globals['_LOSSPOINT']._serialized_end=1576
+  _globals['_FINETUNED']._serialized_start=1579
+  _globals['_FINETUNED']._serialized_end=1753
+  _globals['_TRAINERSERVICE']._serialized_start=2274
+  _globals['_TRAINERSERVICE']._serialized_end=2483
 # @@protoc_insertion_point(module_scope)

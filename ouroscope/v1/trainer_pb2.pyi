@@ -397,7 +397,7 @@ class FineTuneRequest(_message.Message):
 
     @_builtins.property
     def corpus_weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Loss weight of the tokens of each corpus, above 0; empty weighs all alike."""
+        """Loss weight of the tokens of each corpus, above 0: only their ratios matter; empty weighs all alike."""
 
     def __init__(
         self,
@@ -416,6 +416,53 @@ class FineTuneRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FineTuneRequest: _TypeAlias = FineTuneRequest  # noqa: Y015
+
+@_typing.final
+class CheckRecipeRequest(_message.Message):
+    """Ask whether a model can be fine-tuned by a recipe, before anything is computed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> _artifact_pb2.ArtifactRef:
+        """Model to start from."""
+
+    @_builtins.property
+    def recipe(self) -> Global___Recipe:
+        """How."""
+
+    def __init__(
+        self,
+        *,
+        model: _artifact_pb2.ArtifactRef | None = ...,
+        recipe: Global___Recipe | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "recipe", b"recipe"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "recipe", b"recipe"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckRecipeRequest: _TypeAlias = CheckRecipeRequest  # noqa: Y015
+
+@_typing.final
+class CheckRecipeResponse(_message.Message):
+    """Nothing stands against it, as far as can be told without the text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckRecipeResponse: _TypeAlias = CheckRecipeResponse  # noqa: Y015
 
 @_typing.final
 class LossPoint(_message.Message):

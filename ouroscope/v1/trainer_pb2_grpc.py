@@ -41,6 +41,11 @@ class TrainerServiceStub:
                 request_serializer=ouroscope_dot_v1_dot_trainer__pb2.FineTuneRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.CheckRecipe = channel.unary_unary(
+                '/ouroscope.v1.TrainerService/CheckRecipe',
+                request_serializer=ouroscope_dot_v1_dot_trainer__pb2.CheckRecipeRequest.SerializeToString,
+                response_deserializer=ouroscope_dot_v1_dot_trainer__pb2.CheckRecipeResponse.FromString,
+                _registered_method=True)
 
 
 class TrainerServiceServicer:
@@ -54,6 +59,15 @@ class TrainerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckRecipe(self, request, context):
+        """Tell everything at once for which FineTune would refuse this model with this recipe on this trainer. Weights are
+        not opened, so that is quick. INVALID_ARGUMENT with a violation per field where the recipe does not fit the model;
+        FAILED_PRECONDITION (CAPABILITY_MISSING) where only this trainer lacks what it asks for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrainerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +75,11 @@ def add_TrainerServiceServicer_to_server(servicer, server):
                     servicer.FineTune,
                     request_deserializer=ouroscope_dot_v1_dot_trainer__pb2.FineTuneRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'CheckRecipe': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckRecipe,
+                    request_deserializer=ouroscope_dot_v1_dot_trainer__pb2.CheckRecipeRequest.FromString,
+                    response_serializer=ouroscope_dot_v1_dot_trainer__pb2.CheckRecipeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -91,6 +110,33 @@ class TrainerService:
             '/ouroscope.v1.TrainerService/FineTune',
             ouroscope_dot_v1_dot_trainer__pb2.FineTuneRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckRecipe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ouroscope.v1.TrainerService/CheckRecipe',
+            ouroscope_dot_v1_dot_trainer__pb2.CheckRecipeRequest.SerializeToString,
+            ouroscope_dot_v1_dot_trainer__pb2.CheckRecipeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,6 +36,11 @@ class TrainerServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TrainerServiceAsyncStub: ...
     FineTune: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.FineTuneRequest, _operations_pb2.Operation]
     """Train a model further and publish the result."""
+    CheckRecipe: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.CheckRecipeRequest, _trainer_pb2.CheckRecipeResponse]
+    """Tell everything at once for which FineTune would refuse this model with this recipe on this trainer. Weights are
+    not opened, so that is quick. INVALID_ARGUMENT with a violation per field where the recipe does not fit the model;
+    FAILED_PRECONDITION (CAPABILITY_MISSING) where only this trainer lacks what it asks for.
+    """
 
 @_typing.type_check_only
 class TrainerServiceAsyncStub(TrainerServiceStub):
@@ -44,6 +49,11 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     FineTune: _aio.UnaryUnaryMultiCallable[_trainer_pb2.FineTuneRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Train a model further and publish the result."""
+    CheckRecipe: _aio.UnaryUnaryMultiCallable[_trainer_pb2.CheckRecipeRequest, _trainer_pb2.CheckRecipeResponse]  # type: ignore[assignment]
+    """Tell everything at once for which FineTune would refuse this model with this recipe on this trainer. Weights are
+    not opened, so that is quick. INVALID_ARGUMENT with a violation per field where the recipe does not fit the model;
+    FAILED_PRECONDITION (CAPABILITY_MISSING) where only this trainer lacks what it asks for.
+    """
 
 class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Fine-tuning."""
@@ -55,5 +65,16 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Train a model further and publish the result."""
+
+    @_abc_1.abstractmethod
+    def CheckRecipe(
+        self,
+        request: _trainer_pb2.CheckRecipeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_pb2.CheckRecipeResponse, _abc.Awaitable[_trainer_pb2.CheckRecipeResponse]]:
+        """Tell everything at once for which FineTune would refuse this model with this recipe on this trainer. Weights are
+        not opened, so that is quick. INVALID_ARGUMENT with a violation per field where the recipe does not fit the model;
+        FAILED_PRECONDITION (CAPABILITY_MISSING) where only this trainer lacks what it asks for.
+        """
 
 def add_TrainerServiceServicer_to_server(servicer: TrainerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

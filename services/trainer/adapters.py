@@ -65,6 +65,26 @@ def continuing(model: PreTrainedModel, lora: LoraSpec, seed: int, stored: Stored
     return learner
 
 
+def check_adapters(model: PreTrainedModel, lora: LoraSpec, stored: Path | None) -> None:
+    """Check that adapters as `lora` says go around a model, which may be a skeleton, and go on with a stored one.
+
+    Args:
+        model: What would be adapted; it is changed.
+        lora: What is asked for.
+        stored: Files of the adapter that would move on, or None for new ones.
+
+    Raises:
+        InvalidRequest: a target is no linear module of the model, or the stored adapter is another one.
+        UntrustedArtifact: the stored adapter could run code, or its factors do not fit this model.
+    """
+    _check_targets(model, lora)
+    if stored:
+        checked = check_adapter_directory(stored)
+        check_fits(checked, {name: tuple(weight.shape) for name, weight in model.named_parameters()})
+        with torch.device("meta"):
+            _check_agreement(lora, with_adapters(model, lora, seed=0), checked)
+
+
 def with_stored_adapter(model: PreTrainedModel, stored: StoredModel) -> PreTrainedModel:
     """Return the plain model whose weights have the stored adapter in them.
 
@@ -92,8 +112,7 @@ def merged(model: LoraModel) -> PreTrainedModel:
 
 def factors(model: LoraModel) -> Factors:
     """Return the factors of a model, named as peft names them in a file."""
-    moving = ((name, weight) for name, weight in model.named_parameters() if "lora_" in name)
-    return {_name_in_file(name): weight.detach().cpu().contiguous() for name, weight in moving}
+    return {name: weight.detach().cpu().contiguous() for name, weight in _moving(model).items()}
 
 
 @torch.no_grad()
@@ -103,7 +122,7 @@ def put_factors(model: LoraModel, values: Mapping[str, torch.Tensor]) -> None:
     Raises:
         UntrustedArtifact: they are not those of this model, by name or by shape.
     """
-    own = {_name_in_file(name): weight for name, weight in model.named_parameters() if "lora_" in name}
+    own = _moving(model)
     if {name: weight.shape for name, weight in own.items()} != {name: value.shape for name, value in values.items()}:
         raise UntrustedArtifact("the adapter is refused: its factors do not fit the modules of its base")
     for name, weight in own.items():
@@ -133,8 +152,10 @@ def _checked(stored: StoredModel) -> tuple[Path, CheckedAdapter]:
     return stored.adapter, checked
 
 
-def _name_in_file(name: str) -> str:
-    return "base_model." + name.replace(".default.", ".")
+def _moving(model: LoraModel) -> Factors:
+    """Return the factors themselves, by their names in a file."""
+    own = ((name, weight) for name, weight in model.named_parameters() if "lora_" in name)
+    return {"base_model." + name.replace(".default.", "."): weight for name, weight in own}
 
 
 def _check_targets(model: PreTrainedModel, lora: LoraSpec) -> None:
@@ -161,7 +182,7 @@ def _check_agreement(lora: LoraSpec, learner: LoraModel, stored: CheckedAdapter)
         )
     if told["use_rslora"] != lora.rank_stabilized:
         problems.append(FieldProblem("recipe.lora.rank_stabilized", "is not what the stored adapter was trained with"))
-    own = {name.rpartition(".lora_")[0].removeprefix("base_model.model.") for name in factors(learner)}
+    own = {name.rpartition(".lora_")[0].removeprefix("base_model.model.") for name in _moving(learner)}
     if own != set(stored.factors):
         kinds = ", ".join(sorted({module.rpartition(".")[2] for module in stored.factors}))
         problems.append(FieldProblem("recipe.lora.targets", f"are not the modules of the stored adapter: {kinds}"))

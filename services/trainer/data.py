@@ -14,7 +14,7 @@ import numpy as np
 from transformers import AutoTokenizer
 
 from ouroscope.chat import chat_frame
-from ouroscope.errors import InvalidRequest, StorageFull, UntrustedArtifact
+from ouroscope.errors import FieldProblem, InvalidRequest, StorageFull, UntrustedArtifact
 from ouroscope.models import BUILDING
 from ouroscope.records.documents import Document
 from ouroscope.records.generation import ChatFormat
@@ -38,6 +38,7 @@ class TokenFile:
             StorageFull: the temporary directory has no room for them.
         """
         self._ends = array("q")
+        self._counting = self._with_text = 0
         try:
             # Mapped memory outlives the file object, and the disk space is freed with the mapping.
             with tempfile.TemporaryFile() as file:
@@ -52,9 +53,12 @@ class TokenFile:
     def _write(self, documents: Iterable[Tokens], file: IO[bytes]) -> None:
         end = 0
         for tokens in documents:
-            file.write(np.asarray(tokens, dtype=np.int32).tobytes())
-            end += len(tokens)
+            written = np.asarray(tokens, dtype=np.int32)
+            file.write(written.tobytes())
+            end += len(written)
             self._ends.append(end)
+            self._counting += int(np.count_nonzero(written >= 0))
+            self._with_text += bool(len(written))
 
     def _mapped(self, file: IO[bytes]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
         size = self._ends[-1] if self._ends else 0
@@ -71,6 +75,14 @@ class TokenFile:
     def length(self, position: int, /) -> int:
         """Return the number of tokens of one document."""
         return self._ends[position] - self._begin(position)
+
+    def corpus(self, position: int, /) -> int:
+        """Return 0: they are one corpus."""
+        return 0
+
+    def counting(self, end: int) -> int:
+        """Return how many tokens of one epoch count, with `end` behind each document that has any."""
+        return self._counting + (self._with_text if end >= 0 else 0)
 
     def _begin(self, position: int) -> int:
         return self._ends[position - 1] if position else 0
@@ -108,9 +120,8 @@ class Tokenizer:
             InvalidRequest: the tokenizer has none.
         """
         if self._end is None:
-            raise InvalidRequest(
-                "the tokenizer of the model has no end-of-sequence token; set eos_token and save it again"
-            )
+            described = "the tokenizer of the model has no end-of-sequence token; set eos_token and save it again"
+            raise InvalidRequest(described, [FieldProblem("model", described)])
         return ~int(self._end) if self._frame and self._frame.ends else int(self._end)
 
     def tokens(self, documents: Iterable[Document], check: Callable[[], None]) -> Iterator[Tokens]:

@@ -14,6 +14,7 @@ import transformers
 from ouroscope.errors import CapabilityMissing
 from ouroscope.executor import processors
 from ouroscope.records.training import BaseWeights, Method, Optimizer, Recipe
+from services.trainer.refusals import FIELD, refuse
 
 _TRAINING = "2"
 """Number of the way we train; raised when the same request would give another model."""
@@ -95,28 +96,39 @@ def check_able(recipe: Recipe, environment: Environment) -> None:
     """Check that this machine has what `recipe` asks for.
 
     Raises:
-        CapabilityMissing: with what is missing, and what would do instead.
+        CapabilityMissing: with all that is missing, and what would do instead.
     """
-    four_bit = recipe.method is Method.LORA and recipe.lora.base_weights is BaseWeights.FOUR_BIT
-    asked = [("recipe.lora.base_weights FOUR_BIT", "BFLOAT16")] if four_bit else []
-    asked += [("recipe.optimizer ADAMW_8BIT", "ADAFACTOR")] if recipe.optimizer is Optimizer.ADAMW_8BIT else []
-    _check_shardable(recipe, [what for what, _ in asked])
-    for what, instead in asked:
+    refuse(missing(recipe, environment))
+
+
+def missing(recipe: Recipe, environment: Environment) -> Iterator[CapabilityMissing]:
+    """Yield what `recipe` asks for and this machine has not, each with what would do instead."""
+    for field, value, instead in _of_few_bits(recipe):
+        what = f"{field} {value}"
         if environment.device != "cuda":
-            raise CapabilityMissing(f"{what} needs a GPU that CUDA can use, and this trainer has none; take {instead}")
-        if importlib.util.find_spec("bitsandbytes") is None:
-            raise CapabilityMissing(
-                f"{what} needs bitsandbytes, which is not installed here; install it or take {instead}"
-            )
+            told = f"{what} needs a GPU that CUDA can use, and this trainer has none; take {instead}"
+            yield CapabilityMissing(told, **{FIELD: field})
+        elif importlib.util.find_spec("bitsandbytes") is None:
+            told = f"{what} needs bitsandbytes, which is not installed here; install it or take {instead}"
+            yield CapabilityMissing(told, **{FIELD: field})
+    yield from _not_shardable(recipe)
 
 
-def _check_shardable(recipe: Recipe, packed: list[str]) -> None:
-    """Refuse what cannot be split over processes: FSDP2 knows no packed bits, and torch's Adafactor no shards."""
-    whole = [*packed, *(["recipe.optimizer ADAFACTOR"] if recipe.optimizer is Optimizer.ADAFACTOR else [])]
-    if recipe.processes > 1 and whole:
-        raise CapabilityMissing(
-            f"{whole[0]} works in one process only; set recipe.processes to 1, or take ADAMW and BFLOAT16"
-        )
+def _of_few_bits(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
+    """Yield each field whose value keeps weights or moments in few bits, the value, and one that does not."""
+    if recipe.method is Method.LORA and recipe.lora.base_weights is BaseWeights.FOUR_BIT:
+        yield "recipe.lora.base_weights", "FOUR_BIT", "BFLOAT16"
+    if recipe.optimizer is Optimizer.ADAMW_8BIT:
+        yield "recipe.optimizer", "ADAMW_8BIT", "ADAFACTOR"
+
+
+def _not_shardable(recipe: Recipe) -> Iterator[CapabilityMissing]:
+    """Yield what cannot be split over processes: FSDP2 knows no packed bits, and torch's Adafactor no shards."""
+    whole = [(field, value) for field, value, _ in _of_few_bits(recipe)]
+    whole += [("recipe.optimizer", "ADAFACTOR")] if recipe.optimizer is Optimizer.ADAFACTOR else []
+    for field, value in whole if recipe.processes > 1 else ():
+        told = f"{field} {value} works in one process only; set recipe.processes to 1, or take ADAMW and BFLOAT16"
+        yield CapabilityMissing(told, **{FIELD: field})
 
 
 def _multiplies_bfloat16(device: str) -> bool:

@@ -14,6 +14,7 @@ import contextlib
 import threading
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple
 from functools import partial
 from itertools import islice
 from typing import Protocol
@@ -77,11 +78,13 @@ def train(
     clock: Callable[[], float],
     heldout: Heldout | None = None,
     world: World | None = None,
+    corpus_weights: Sequence[float] | None = None,
 ) -> Course:
     """Make all steps of `recipe` that are not made yet, changing `model`; return what happened.
 
-    A loss is the mean over the step's tokens that count, in nats per token. With `recipe.patience` the model ends with
-    the weights of the best evaluation on `heldout`, which may be those of an earlier step.
+    A loss is the mean over the step's tokens that count, in nats per token; where corpora have weights, which are then
+    those of `relative_weights`, the weighted mean. With `recipe.patience` the model ends with the weights of the best
+    evaluation on `heldout`, which may be those of an earlier step.
 
     Raises:
         Cancelled, Unavailable: `control` said so; what was reached is kept in `memory`.
@@ -95,7 +98,10 @@ def train(
     course = memory.restore(weights, optimizer)
     meter = Meter(recipe, clock, done=course.steps)
     supply = _steps(blocks, recipe, world, first=course.steps)
-    step = partial(_step, model, weights, optimizer, recipe, environment, world, vocabulary)
+    learn = partial(backward, truncation=recipe.truncation, environment=environment)
+    if corpus_weights:
+        learn = partial(learn, weights_C=torch.tensor(corpus_weights, dtype=torch.float32, device=environment.device))
+    step = partial(_step, model, weights, optimizer, recipe, learn, world, vocabulary)
     model.train()
     with _only_user_of_randomness(control, environment), _memory_errors(recipe):
         while not course.over(recipe):
@@ -117,7 +123,7 @@ def _step(
     weights: Weights,
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,
-    environment: Environment,
+    learn: Callable[[torch.nn.Module, torch.Tensor, float], Tally],
     world: World,
     vocabulary: int,
     step: int,
@@ -127,9 +133,9 @@ def _step(
     torch.manual_seed(derive_seed(recipe.seed, "dropout", step, *([world.rank] if world.rank else [])))
     optimizer.zero_grad(set_to_none=True)
     (counted,) = world.mean(counted_tokens(batches_BT))
-    tallies = [backward(model, batch_BT, counted, recipe.truncation, environment) for batch_BT in batches_BT]
-    nats, kept = world.mean(sum(tally.loss for tally in tallies), sum(tally.kept for tally in tallies))
-    loss = mean_loss(Tally(nats, kept), counted, weights.values())
+    tallies = [learn(model, batch_BT, counted) for batch_BT in batches_BT]
+    sums = world.mean(*(sum(each) for each in zip(*map(astuple, tallies), strict=True)))
+    loss = mean_loss(Tally(*sums), counted, weights.values())
     if loss is None:
         return None
     norm = plain_number(torch.nn.utils.clip_grad_norm_(weights.values(), recipe.max_gradient_norm))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import structlog
 import torch
 
 from ouroscope.corpora.stored import read_corpus
-from ouroscope.errors import CapabilityMissing, FieldProblem, InvalidRequest, TrainingDiverged
+from ouroscope.errors import TrainingDiverged
 from ouroscope.models import CheckedModel, check_model_directory
 from ouroscope.operations.requests import request_digest
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
@@ -21,14 +22,16 @@ from ouroscope.records.progress import Progress
 from ouroscope.records.training import FineTune, FineTuned, Recipe
 from ouroscope.store import ArtifactStore, Draft
 from ouroscope.stored_models import BASE, StoredModel, stored_model
+from services.trainer.checking import check_recipe, one_process
 from services.trainer.checkpoints import Checkpoints
 from services.trainer.course import Course, put_back
 from services.trainer.data import TokenFile, Tokenizer
-from services.trainer.environment import Environment, check_able
+from services.trainer.environment import Environment
 from services.trainer.finetune import Blocks, Control, Memory, train, trainable
 from services.trainer.heldout import Heldout
+from services.trainer.objective import relative_weights
 from services.trainer.opening import keeps_adapter, open_learner, plain_model, vocabulary_of
-from services.trainer.packing import packed_blocks
+from services.trainer.packing import Joined, packed_blocks
 from services.trainer.progress import loss_curve, tokens_per_step
 from services.trainer.publish import write_adapter, write_model
 from services.trainer.requests import METHOD, check_request
@@ -78,8 +81,9 @@ class Job:
             StorageFull: no room; nothing was published.
         """
         check_request(self.request)
-        check_able(self.request.recipe, self.environment)
         stored, checked = self._opened()
+        able = self.helpers.check if self.helpers else one_process
+        check_recipe(self.request.recipe, stored.directory, stored.adapter, self.environment, able)
         draft = self._draft()
         with _drop_if_diverged(draft):
             learner, course = self._trained(stored, draft)
@@ -112,9 +116,7 @@ class Job:
 
     def _opened(self) -> tuple[StoredModel, CheckedModel]:
         stored = stored_model(self.store, self.request.model)
-        checked = check_model_directory(stored.directory)
-        _check_fit(self.request, checked)
-        return stored, checked
+        return stored, check_model_directory(stored.directory)
 
     def _draft(self) -> Draft:
         return self.store.draft(request_digest(METHOD, self.request, self.environment.fingerprint))
@@ -127,9 +129,7 @@ class Job:
         return learner, self._taught(learner, stored, Checkpoints(draft), Alone(), self.environment)
 
     def _trained_by_helpers(self, stored: StoredModel) -> tuple[torch.nn.Module, Course]:
-        if self.helpers is None:
-            raise CapabilityMissing("this trainer works in one process; set recipe.processes to 1")
-        self.helpers.check(self.request.recipe)
+        assert self.helpers  # as the recipe was checked
         with self.helpers.trained(self.request, self.environment, self.control) as (course, weights):
             learner = open_learner(stored, self.request.recipe, replace(self.environment, device="cpu"))
             put_back(weights, trainable(learner))
@@ -147,7 +147,7 @@ class Job:
         recipe = self.request.recipe
         vocabulary = vocabulary_of(learner)
         tokenizer = Tokenizer(stored.directory, vocabulary, recipe.loss_scope, recipe.chat)
-        blocks, heldout = self._blocks(tokenizer), self._heldout(tokenizer)
+        blocks, corpus_weights = self._blocks(tokenizer)
         return train(
             learner,
             blocks,
@@ -157,28 +157,32 @@ class Job:
             memory=memory,
             control=self.control,
             clock=self.clock,
-            heldout=heldout,
+            heldout=self._heldout(tokenizer),
             world=world,
+            corpus_weights=corpus_weights,
         )
 
-    def _blocks(self, tokenizer: Tokenizer) -> Blocks:
+    def _blocks(self, tokenizer: Tokenizer) -> tuple[Blocks, list[float] | None]:
+        """Return the stream of blocks, and the relative weights of corpora in it, if they have any."""
         self.control.report(Progress(stage="read"))
-        documents = self._documents(tokenizer, self.request.corpora)
-        recipe = self.request.recipe
-        log.info("corpora.read", documents=len(documents), corpora=len(self.request.corpora))
-        return lambda first: packed_blocks(
-            documents, block_tokens=recipe.block_tokens, end=tokenizer.end, seed=recipe.seed, first=first
-        )
+        recipe, weights, end = self.request.recipe, self.request.corpus_weights, tokenizer.end
+        corpora = [self._documents(tokenizer, corpus) for corpus in self.request.corpora]
+        documents = Joined(corpora)
+        log.info("corpora.read", documents=len(documents), corpora=len(corpora), weighted=bool(weights))
+
+        def blocks(first: int) -> Iterator[array[int]]:
+            return packed_blocks(documents, block_tokens=recipe.block_tokens, end=end, seed=recipe.seed, first=first)
+
+        return blocks, relative_weights(weights, [each.counting(end) for each in corpora]) if weights else None
 
     def _heldout(self, tokenizer: Tokenizer) -> Heldout | None:
         request = self.request
         if not request.recipe.heldout_steps or request.heldout is None:
             return None
-        return Heldout(self._documents(tokenizer, (request.heldout,)), request.recipe, tokenizer.end)
+        return Heldout(self._documents(tokenizer, request.heldout), request.recipe, tokenizer.end)
 
-    def _documents(self, tokenizer: Tokenizer, corpora: tuple[ArtifactRef, ...]) -> TokenFile:
-        documents = (document for corpus in corpora for document in read_corpus(self.store, corpus))
-        return TokenFile(tokenizer.tokens(documents, self.control.check))
+    def _documents(self, tokenizer: Tokenizer, corpus: ArtifactRef) -> TokenFile:
+        return TokenFile(tokenizer.tokens(read_corpus(self.store, corpus), self.control.check))
 
     def _published(
         self, learner: torch.nn.Module, stored: StoredModel, checked: CheckedModel, course: Course
@@ -214,15 +218,6 @@ class Job:
             losses=loss_curve(course.losses),
             heldout_losses=tuple(course.heldout),
         )
-
-
-def _check_fit(request: FineTune, checked: CheckedModel) -> None:
-    context, blocks = checked.context_tokens, request.recipe.block_tokens
-    if context is not None and blocks > context:
-        described = f"must be at most the {context} tokens that the model can see at once, got {blocks}"
-        raise InvalidRequest(f"recipe.block_tokens {described}", [FieldProblem("recipe.block_tokens", described)])
-    if checked.config.get("quantization_config"):
-        raise InvalidRequest("the weights of the model are quantised; fine-tune the model that they were made from")
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from ouroscope.errors import CapabilityMissing, FieldProblem, InvalidRequest, UntrustedArtifact
 from ouroscope.models import BUILDING, SAFELY
@@ -28,10 +28,11 @@ def open_learner(stored: StoredModel, recipe: Recipe, environment: Environment) 
         UntrustedArtifact: parts of the model do not belong together, or could run code.
         CapabilityMissing: the architecture cannot compute activations again.
     """
+    check_start(recipe, stored.adapter)
     merge = bool(stored.adapter) and not keeps_adapter(recipe)
     below = _below(recipe)
     model = _merged_start(stored, below, environment) if merge else open_model(stored.directory, environment, below)
-    _spare_activations(model, recipe)
+    spare_activations(model, recipe)
     learner: torch.nn.Module = model
     if recipe.method is Method.LORA and stored.adapter and not merge:
         learner = continuing(model, recipe.lora, recipe.seed, stored)
@@ -81,9 +82,7 @@ def open_model(
                 output_loading_info=True,
             )
     except (ValueError, KeyError, RuntimeError, OSError) as error:
-        raise UntrustedArtifact(
-            f"the model is refused: transformers cannot open it ({type(error).__name__})"
-        ) from error
+        raise _refused(error) from error
     missing = sorted(found["missing_keys"]) + sorted(str(item[0]) for item in found["mismatched_keys"])
     if missing:
         raise UntrustedArtifact(
@@ -91,6 +90,38 @@ def open_model(
         )
     placed: PreTrainedModel = model if weights is BaseWeights.FOUR_BIT else model.to(environment.device)
     return placed
+
+
+def check_start(recipe: Recipe, adapter: Path | None) -> None:
+    """Check that training can begin with a stored adapter: weights of four bits cannot take one in.
+
+    Raises:
+        InvalidRequest: the recipe would merge it into such weights.
+    """
+    if adapter and not keeps_adapter(recipe) and _below(recipe) is BaseWeights.FOUR_BIT:
+        described = "must be kept where training in four bits begins with an adapter: set it to true"
+        field = "recipe.lora.keep_adapter"
+        raise InvalidRequest(f"{field} {described}", [FieldProblem(field, described)])
+
+
+def open_skeleton(directory: Path) -> PreTrainedModel:
+    """Return the model that a checked configuration describes, its modules without weights: it takes no memory.
+
+    Raises:
+        UntrustedArtifact: transformers knows no such model.
+    """
+    try:
+        # Float32, so that torch's default type, which is everybody's, stays as it is.
+        with BUILDING, torch.device("meta"):
+            config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    except (ValueError, KeyError, RuntimeError, OSError, TypeError, AttributeError) as error:
+        raise _refused(error) from error
+    return model
+
+
+def _refused(error: Exception) -> UntrustedArtifact:
+    return UntrustedArtifact(f"the model is refused: transformers cannot open it ({type(error).__name__})")
 
 
 def _loading(weights: BaseWeights, environment: Environment) -> dict[str, Any]:
@@ -112,10 +143,6 @@ def _below(recipe: Recipe) -> BaseWeights:
 
 
 def _merged_start(stored: StoredModel, below: BaseWeights, environment: Environment) -> PreTrainedModel:
-    if below is BaseWeights.FOUR_BIT:
-        described = "must be kept where training in four bits begins with an adapter: set it to true"
-        field = "recipe.lora.keep_adapter"
-        raise InvalidRequest(f"{field} {described}", [FieldProblem(field, described)])
     whole = _with_own_adapter(open_model(stored.directory, environment), stored)
     return whole.to(torch.bfloat16) if below is BaseWeights.BFLOAT16 else whole
 
@@ -124,7 +151,12 @@ def _with_own_adapter(model: PreTrainedModel, stored: StoredModel) -> PreTrained
     return with_stored_adapter(model, stored) if stored.adapter else model
 
 
-def _spare_activations(model: PreTrainedModel, recipe: Recipe) -> None:
+def spare_activations(model: PreTrainedModel, recipe: Recipe) -> None:
+    """Have activations computed again in the backward pass, if the recipe wants it.
+
+    Raises:
+        CapabilityMissing: the architecture cannot.
+    """
     if not recipe.gradient_checkpointing:
         return
     try:

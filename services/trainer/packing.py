@@ -4,21 +4,27 @@ Padding would spend compute on nothing, so documents are written one after anoth
 the stream is cut into blocks of equal length. The stream never ends: when every document has been read, the next epoch
 begins in another order, so the number of optimiser steps is the recipe's alone, whatever the size of the corpus.
 
-A token that is context and nothing else, which nobody is to learn, is written as its complement, `~token`: one array
-says what a model sees and what it learns, through files, blocks and tensors.
+A token that is context and nothing else, which nobody is to learn, is written as its complement, `~token`; in blocks,
+any other carries the number of its corpus in its upper half. So one array says what a model sees, what it learns and
+where that is from, through files, blocks and tensors.
 """
 
 from __future__ import annotations
 
 import random
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Protocol
 
 from ouroscope.errors import InvalidRequest
 from ouroscope.seeds import derive_seed
 
 Tokens = Sequence[int]
+
+CORPUS_BIT = 32
+"""From this bit on, a token that counts says which corpus it is from."""
 
 
 class Documents(Protocol):
@@ -32,6 +38,9 @@ class Documents(Protocol):
 
     def length(self, position: int, /) -> int:
         """Return the number of its tokens, without reading them."""
+
+    def corpus(self, position: int, /) -> int:
+        """Return the number of the corpus that it is from."""
 
 
 class DocumentList:
@@ -50,6 +59,38 @@ class DocumentList:
         """Return the number of tokens of one document."""
         return len(self._documents[position])
 
+    def corpus(self, position: int, /) -> int:
+        """Return 0: they are one corpus."""
+        return 0
+
+
+class Joined:
+    """Documents of several corpora, which are numbered in their order, from 0."""
+
+    def __init__(self, corpora: Sequence[Documents]) -> None:
+        self._corpora = corpora
+        self._ends = list(accumulate(map(len, corpora)))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, position: int, /) -> Tokens:
+        corpus, own = self._place(position)
+        return corpus[own]
+
+    def length(self, position: int, /) -> int:
+        """Return the number of tokens of one document."""
+        corpus, own = self._place(position)
+        return corpus.length(own)
+
+    def corpus(self, position: int, /) -> int:
+        """Return the number of the corpus that a document is from."""
+        return bisect_right(self._ends, position)
+
+    def _place(self, position: int) -> tuple[Documents, int]:
+        number = self.corpus(position)
+        return self._corpora[number], position - (self._ends[number - 1] if number else 0)
+
 
 def context(tokens: Tokens) -> list[int]:
     """Return `tokens` written as context.
@@ -58,6 +99,16 @@ def context(tokens: Tokens) -> list[int]:
     [-1, -8]
     """
     return [~token for token in tokens]
+
+
+def marked(tokens: Tokens, corpus: int) -> Tokens:
+    """Return `tokens` with the number of their corpus in each that counts.
+
+    >>> marked([7, ~8], corpus=1)
+    [4294967303, -9]
+    """
+    mark = corpus << CORPUS_BIT
+    return [token | mark if token >= 0 else token for token in tokens] if mark else tokens
 
 
 def epoch_order(documents: int, seed: int, epoch: int) -> Sequence[int]:
@@ -104,7 +155,7 @@ def packed_blocks(
                 block = array("q")
 
 
-def _pieces(documents: Documents, end: int, seed: int, epoch: int, skip: int) -> Iterator[list[int]]:
+def _pieces(documents: Documents, end: int, seed: int, epoch: int, skip: int) -> Iterator[Tokens]:
     """Yield each document with its end token, epoch after epoch, leaving out the first `skip` tokens."""
     while True:
         for position in epoch_order(len(documents), seed, epoch):
@@ -114,6 +165,6 @@ def _pieces(documents: Documents, end: int, seed: int, epoch: int, skip: int) ->
             if skip > length:
                 skip -= length + 1
                 continue
-            yield [*documents[position], end][skip:]
+            yield marked([*documents[position], end], documents.corpus(position))[skip:]
             skip = 0
         epoch += 1

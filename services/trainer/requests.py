@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ouroscope.records.artifacts import ArtifactKind
-from ouroscope.records.training import FineTune
+from ouroscope.records.training import CheckRecipe, FineTune
 
 METHOD = "FineTune"
 """Name of the call, part of the digest of its requests."""
@@ -18,4 +18,14 @@ def check_request(request: FineTune) -> FineTune:
     request.model.expect(ArtifactKind.MODEL, "model")
     for corpus in request.corpora:
         corpus.expect(ArtifactKind.CORPUS, "corpora")
+    return request
+
+
+def check_question(request: CheckRecipe) -> CheckRecipe:
+    """Return `request` if its reference is to a model.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    request.model.expect(ArtifactKind.MODEL, "model")
     return request

@@ -12,7 +12,7 @@ import grpc.aio
 from ouroscope.operations.requests import request_digest
 from ouroscope.operations.servicer import Operations, OperationsServicer, TableSource, add_operations
 from ouroscope.operations.tasks import TaskContext, TaskTable
-from ouroscope.records.training import FineTune, FineTuned
+from ouroscope.records.training import CheckRecipe, FineTune, FineTuned
 from ouroscope.rpc.server import RunningServer, serve
 from ouroscope.security.settings import Security
 from ouroscope.store.artifacts import ArtifactStore
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from services.trainer.environment import Environment
 
 Train = Callable[[FineTune, TaskContext], FineTuned]
+Check = Callable[[CheckRecipe], None]
 
 SERVICE_NAME = trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"].full_name
 
@@ -67,13 +68,13 @@ async def start(
         InvalidRequest: the machines cannot share the processes equally.
     """
     prepared = partial(_prepared, store, threads, device, log_to, partial(hosts_of, max_processes, nodes, meeting))
-    environment, train = await asyncio.to_thread(prepared)
+    environment, train, check = await asyncio.to_thread(prepared)
     table = TaskTable(store, queue_limit=queue_limit)
     if metrics:
         metrics.watch_queue(SERVICE_NAME, lambda: table.waiting)
 
     def add_services(server: grpc.aio.Server) -> tuple[str, str]:
-        servicer = TrainerServicer(train, Operations(table, environment.fingerprint))
+        servicer = TrainerServicer(train, check, Operations(table, environment.fingerprint))
         trainer_pb2_grpc.add_TrainerServiceServicer_to_server(servicer, server)
         return SERVICE_NAME, add_operations(OperationsServicer(TableSource(table)), server)
 
@@ -88,8 +89,9 @@ async def start(
 
 def _prepared(
     store: ArtifactStore, threads: int, device: str, log_to: str, hosts: Callable[[int], Hosts]
-) -> tuple[Environment, Train]:
+) -> tuple[Environment, Train, Check]:
     # Imported here and in a thread: torch takes seconds, and the event loop must not stand still meanwhile.
+    from services.trainer.checking import check_stored
     from services.trainer.environment import places, prepare
     from services.trainer.group.launch import Launcher
     from services.trainer.job import Job
@@ -104,4 +106,7 @@ def _prepared(
             job = Job(store=store, request=request, environment=environment, control=control, helpers=helpers)
             return job.run()
 
-    return environment, train
+    def check(asked: CheckRecipe) -> None:
+        check_stored(store, asked.model, asked.recipe, environment, helpers.check)
+
+    return environment, train, check

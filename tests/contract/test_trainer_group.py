@@ -177,13 +177,22 @@ def test_two_processes_train_the_adapter_that_one_trains(store, tune, ask):
     assert_same_training(store, tune(ask(LORA)), tune(ask(replace(LORA, processes=2))))
 
 
+def test_two_processes_weigh_corpora_as_one_does(store, tune, ask):
+    strange = write_corpus(store, [Document(id=str(n), text=f"{n} 0123456789") for n in range(20)])
+    request = ask(replace(ALONE, steps=40))
+    weighted = replace(request, corpora=(*request.corpora, strange), corpus_weights=(3.0, 0.5))
+    together = replace(weighted, recipe=replace(weighted.recipe, processes=2))
+    assert_same_training(store, tune(weighted), tune(together))
+
+
 def test_a_training_that_loses_a_rank_goes_on_from_its_checkpoint_to_the_same_bytes(store, tune, ask, undisturbed):
     store.delete(undisturbed.model)
     control = Control(at=30, then=lambda: second_rank(store).kill())
     again = tune(ask(TWO), control)
     assert again == undisturbed
     assert set(control.steps) == set(range(1, TWO.steps + 1))
-    assert len(control.steps) - TWO.steps < TWO.checkpoint_steps
+    # All of them where the kill came while the checkpoint after step 30 was written.
+    assert len(control.steps) - TWO.steps <= TWO.checkpoint_steps
     assert control.at == -1
 
 

@@ -27,6 +27,7 @@ from ouroscope.records.documents import Document
 from ouroscope.records.progress import Progress
 from ouroscope.records.training import (
     BaseWeights,
+    CheckRecipe,
     FineTune,
     FineTuned,
     LoraSpec,
@@ -109,6 +110,66 @@ async def test_everything_that_a_recipe_can_say_goes_over_the_wire_and_its_resul
     assert base_of(store, tuned.model) == request.model
     with pytest.raises(CapabilityMissing, match="ADAMW_8BIT"):
         await trainer.fine_tune(replace(request, recipe=replace(QUICK, optimizer=Optimizer.ADAMW_8BIT)))
+
+
+async def test_weights_of_corpora_reach_the_training(trainer, store, asked):
+    request = asked(store, QUICK)
+    other = write_corpus(store, [Document(id="0", text="0123456789 " * 9)])
+    both = replace(request, corpora=(*request.corpora, other))
+    weighted = [replace(both, corpus_weights=weights) for weights in ((), (2.0, 2.0), (1.0, 9.0))]
+    plain, alike, unlike = [(await trainer.fine_tune(each)).losses for each in weighted]
+    assert alike == plain
+    assert unlike != plain
+    with pytest.raises(InvalidRequest) as refused:
+        await trainer.fine_tune(to_be_refused(both))
+    assert [problem.field for problem in refused.value.problems] == ["corpus_weights"]
+
+
+def to_be_refused(request: FineTune) -> FineTune:
+    """Return the request with one weight for two corpora, which no record would let pass."""
+    wrong = replace(request)
+    object.__setattr__(wrong, "corpus_weights", (1.0,))
+    return wrong
+
+
+async def test_a_recipe_that_can_be_done_is_not_refused_and_nothing_is_made_of_it(trainer, store, asked):
+    request = asked(store, QUICK)
+    before = set(store.list(ArtifactKind.MODEL))
+    assert await trainer.check_recipe(CheckRecipe(model=request.model, recipe=QUICK)) is None
+    assert set(store.list(ArtifactKind.MODEL)) == before
+
+
+async def test_a_caller_is_told_at_once_what_training_would_refuse(trainer, store, asked):
+    request = asked(store, QUICK)
+    four_bit = LoraSpec(targets=("q_prj",), base_weights=BaseWeights.FOUR_BIT)
+    wrong = replace(QUICK, method=Method.LORA, lora=four_bit, block_tokens=1000, batch_size=4096, processes=4096)
+    for call in (
+        trainer.check_recipe(CheckRecipe(model=request.model, recipe=wrong)),
+        trainer.fine_tune(replace(request, recipe=wrong)),
+    ):
+        with pytest.raises(InvalidRequest) as refused:
+            await call
+        assert {problem.field for problem in refused.value.problems} == {
+            "recipe.lora.base_weights",
+            "recipe.processes",
+            "recipe.block_tokens",
+            "recipe.lora.targets",
+        }
+
+
+async def test_what_only_this_trainer_lacks_is_a_failed_precondition_that_names_the_field(trainer, store, asked):
+    recipe = replace(QUICK, optimizer=Optimizer.ADAFACTOR, processes=2)
+    with pytest.raises(CapabilityMissing, match="ADAFACTOR works in one process only") as refused:
+        await trainer.check_recipe(CheckRecipe(model=asked(store, QUICK).model, recipe=recipe))
+    assert "recipe.optimizer" in refused.value.metadata["field"]
+
+
+async def test_a_question_about_no_model_is_refused(trainer, store, asked):
+    request = asked(store, QUICK)
+    with pytest.raises(NotFound):
+        await trainer.check_recipe(CheckRecipe(model=ArtifactRef(ArtifactKind.MODEL, "0" * 64), recipe=QUICK))
+    with pytest.raises(InvalidRequest, match="model"):
+        await trainer.check_recipe(CheckRecipe(model=request.corpora[0], recipe=QUICK))
 
 
 async def test_a_trainer_that_was_told_where_writes_curves(store, connect, asked, tmp_path):

@@ -131,8 +131,10 @@ def exact(environment: Environment) -> Environment:
 
 @pytest.fixture
 def tune(store, model, corpus, environment, make_control):
-    def tune(recipe, *, control=None, model=model, corpora=(corpus,), environment=environment, heldout=None):
-        request = FineTune(model=model, corpora=corpora, recipe=recipe, heldout=heldout)
+    def tune(
+        recipe, *, control=None, model=model, corpora=(corpus,), environment=environment, heldout=None, weights=()
+    ):
+        request = FineTune(model=model, corpora=corpora, recipe=recipe, heldout=heldout, corpus_weights=weights)
         return Job(store=store, request=request, environment=environment, control=control or make_control()).run()
 
     return tune

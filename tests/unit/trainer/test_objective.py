@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ from ouroscope.records.generation import ChatFormat
 from ouroscope.records.training import LossScope, Recipe
 from ouroscope.tokens import Tokens
 from services.trainer.data import Tokenizer
-from services.trainer.objective import Tally, backward, counted_tokens, evaluate, mean_loss
+from services.trainer.objective import Tally, backward, counted_tokens, evaluate, mean_loss, relative_weights
 from services.trainer.opening import open_model
 from services.trainer.packing import context
 from services.trainer.world import Alone
@@ -43,30 +43,32 @@ def blocks(rows, length=12, counted=1.0, seed=0):
     return torch.where(torch.rand(rows, length, generator=generator) < counted, tokens, ~tokens)
 
 
-def step(model, batches, environment, truncation=None):
+def step(model, batches, environment, truncation=None, weights=None):
     """Return loss and gradients of one step, as the loop makes them."""
     model.zero_grad(set_to_none=True)
     counted = counted_tokens(batches)
-    tallies = [backward(model, batch, counted, truncation, environment) for batch in batches]
-    tally = Tally(sum(each.loss for each in tallies), sum(each.kept for each in tallies))
+    weights = weights and torch.tensor(weights)
+    tallies = [backward(model, batch, counted, truncation, environment, weights) for batch in batches]
+    tally = Tally(*(sum(each) for each in zip(*map(astuple, tallies), strict=True)))
     loss = mean_loss(tally, counted, model.parameters())
     return loss, torch.cat([weight.grad.flatten() for weight in model.parameters()])
 
 
-def naive(model, batches, truncation=None):
-    """Sum over single tokens in float64: the mean loss of those that count, and its gradient."""
+def naive(model, batches, truncation=None, weights=(1.0,)):
+    """Sum over single tokens in float64: the weighted mean loss of those that count, and the gradient of their mean."""
     model.zero_grad(set_to_none=True)
-    kept = []
+    kept, shares = [], []
     for row in torch.cat(batches):
-        seen = torch.tensor([~t if t < 0 else t for t in row.tolist()])
+        seen = torch.tensor([~t if t < 0 else t % 2**32 for t in row.tolist()])
         surprise = log_softmax(model(input_ids=seen[None]).logits[0].double(), dim=-1)
         for place in range(1, len(row)):
             probability = surprise[place - 1, seen[place]].exp()
             if row[place] >= 0 and (truncation is None or probability <= truncation):
-                kept.append(-surprise[place - 1, seen[place]])
-    loss = torch.stack(kept).mean()
-    loss.backward()
-    return float(loss.detach()), torch.cat([weight.grad.flatten() for weight in model.parameters()])
+                shares.append(weights[int(row[place]) >> 32])
+                kept.append(-surprise[place - 1, seen[place]] * shares[-1])
+    loss = torch.stack(kept).sum()
+    (loss / len(kept)).backward()
+    return float(loss.detach()) / sum(shares), torch.cat([weight.grad.flatten() for weight in model.parameters()])
 
 
 @pytest.mark.parametrize("truncation", [None, 0.0032])
@@ -77,6 +79,106 @@ def test_loss_and_gradient_are_those_of_a_naive_mean_over_tokens_that_count(lear
     expected, expected_gradient = naive(learner, batches, truncation)
     assert loss == pytest.approx(expected, rel=1e-6)
     assert torch.allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-7)
+
+
+def of_two(batch, seed=0):
+    """The same blocks; each token that counts is from one of two corpora."""
+    second = torch.rand(batch.shape, generator=torch.Generator().manual_seed(seed)) < 0.4
+    return torch.where((batch >= 0) & second, batch + 2**32, batch)
+
+
+@pytest.mark.parametrize("truncation", [None, 0.0032])
+def test_with_weights_they_are_those_of_a_naive_weighted_sum(learner, exact, truncation):
+    batches = [of_two(blocks(2, counted=0.9)), of_two(blocks(2, counted=0.5, seed=1)), blocks(1, counted=0.0)]
+    weights = [1.5, 0.25]
+    loss, gradient = step(learner, batches, exact, truncation, weights)
+    expected, expected_gradient = naive(learner, batches, truncation, weights)
+    assert loss == pytest.approx(expected, rel=1e-6)
+    assert torch.allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-7)
+
+
+def test_from_which_corpus_a_token_is_makes_no_difference_without_weights(learner, exact):
+    batch = blocks(3, counted=0.7)
+    (loss, gradient), (expected, expected_gradient) = (
+        step(learner, [of_two(batch)], exact),
+        step(learner, [batch], exact),
+    )
+    assert loss == expected
+    assert torch.equal(gradient, expected_gradient)
+
+
+def fixed(*probabilities):
+    """A model of two tokens that gives each target, which is 1, its probability."""
+    logits = torch.tensor([[[math.log1p(-p), math.log(p)] for p in probabilities] + [[0.0, 0.0]]], requires_grad=True)
+
+    class Fixed(torch.nn.Module):
+        def forward(self, input_ids, use_cache):
+            assert input_ids.max() < 2
+            return type("Output", (), {"logits": logits})
+
+    return Fixed(), logits
+
+
+def test_a_weighted_loss_by_hand():
+    # Of corpus 0: 1/2 and 1/4; of corpus 1: 1/8. Weights 3 and 1 have mean 7/3 over these three tokens.
+    model, logits = fixed(0.5, 0.25, 0.125)
+    relative = relative_weights([3.0, 1.0], [2, 1])
+    assert relative == pytest.approx([9 / 7, 3 / 7])
+    tokens = torch.tensor([[1, 1, 1, 1 + 2**32]])
+    tally = backward(model, tokens, 3, None, FakeEnvironment(), torch.tensor(relative))
+    assert mean_loss(tally, 3, [logits]) == pytest.approx((3 * 1 + 3 * 2 + 1 * 3) * math.log(2) / 7)
+    # The gradient of a cross entropy is probability minus truth, here times the share of the token in the sum.
+    assert logits.grad[0, :3, 1].tolist() == pytest.approx([-0.5 * 3 / 7, -0.75 * 3 / 7, -0.875 * 1 / 7])
+
+
+def test_a_truncated_weighted_loss_by_hand():
+    # 0.95 is left out; a token that is exactly as sure as the truncation is kept.
+    model, logits = fixed(0.95, 0.25, 0.5)
+    tokens = torch.tensor([[1, 1, 1, 1 + 2**32]])
+    tally = backward(model, tokens, 3, 0.5, FakeEnvironment(), torch.tensor([1.5, 0.5]))
+    assert tally.kept == 2
+    assert mean_loss(tally, 3, [logits]) == pytest.approx((1.5 * 2 + 0.5 * 1) * math.log(2) / 2)
+    assert logits.grad[0, :3, 1].tolist() == pytest.approx([0.0, -0.75 * 1.5 / 2, -0.5 * 0.5 / 2])
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(1e-300, 1e300), st.integers(0, 1000)), min_size=1, max_size=6))
+def test_relative_weights_keep_ratios_and_have_mean_one_over_the_tokens(corpora):
+    weights, tokens = zip(*corpora, strict=True)
+    found = relative_weights(weights, tokens)
+    heard = [
+        (weight, share, count) for weight, share, count in zip(weights, found or weights, tokens, strict=True) if count
+    ]
+    if found is None:
+        assert len({weight for weight, _, _ in heard}) < 2
+        return
+    assert math.fsum(share * count for _, share, count in heard) / sum(tokens) == pytest.approx(1)
+    top, top_share, _ = max(heard)
+    assert [share / top_share for _, share, _ in heard] == pytest.approx(
+        [weight / top for weight, _, _ in heard], rel=1e-12, abs=1e-300
+    )
+
+
+@settings(deadline=None)
+@given(st.floats(0.001, 0.999), st.integers(0, 3))
+def test_what_truncation_leaves_out_is_what_a_float64_reference_leaves_out(truncation, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = (6 * torch.randn(1, 200, 50, generator=generator)).requires_grad_()
+    tokens = torch.randint(0, 50, (1, 200), generator=generator)
+
+    class Fixed(torch.nn.Module):
+        def forward(self, input_ids, use_cache):
+            return type("Output", (), {"logits": logits})
+
+    tally = backward(Fixed(), tokens, 199, truncation, FakeEnvironment())
+    exact = logits.detach().double().requires_grad_()
+    probabilities = exact[0, :-1].softmax(-1).gather(1, tokens[0, 1:, None])[:, 0]
+    kept = probabilities <= truncation
+    (-probabilities[kept].log().sum() / 199).backward()
+    assert tally.kept == int(kept.sum())
+    assert torch.allclose(logits.grad.double(), exact.grad, rtol=1e-5, atol=1e-8)
+    mean = -probabilities[kept].log().mean().item() if tally.kept else None
+    assert mean_loss(tally, 199, []) == (mean if mean is None else pytest.approx(mean, rel=1e-5))
 
 
 def test_a_truncation_of_one_is_plain_cross_entropy(learner, exact):

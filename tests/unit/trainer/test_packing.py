@@ -6,12 +6,20 @@ from collections import Counter
 from itertools import chain, islice
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ouroscope.errors import InvalidRequest
 from services.trainer.data import TokenFile
-from services.trainer.packing import DocumentList, epoch_order, epoch_tokens, packed_blocks
+from services.trainer.packing import (
+    CORPUS_BIT,
+    DocumentList,
+    Joined,
+    context,
+    epoch_order,
+    epoch_tokens,
+    packed_blocks,
+)
 
 END = 0
 documents_with_text = st.lists(st.lists(st.integers(1, 50), max_size=9), min_size=1, max_size=12).filter(any)
@@ -90,6 +98,40 @@ def test_documents_without_a_token_are_refused_when_there_is_nothing_else():
 def test_documents_in_a_file_are_packed_like_documents_in_memory(documents, block_tokens):
     in_file = packed_blocks(TokenFile(iter(documents)), block_tokens=block_tokens, end=END, seed=3)
     assert [list(block) for block in islice(in_file, 5)] == stream(documents, block_tokens=block_tokens, blocks=5)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.lists(st.lists(st.integers(1, 50), max_size=9), max_size=5), min_size=1, max_size=4), st.integers(1, 20)
+)
+def test_joined_corpora_are_packed_as_one_and_every_token_that_counts_names_its_own(corpora, block_tokens):
+    documents = [[c * 100 + token for token in document] for c, corpus in enumerate(corpora) for document in corpus]
+    whole = Joined([TokenFile(iter([[c * 100 + t for t in d] for d in corpus])) for c, corpus in enumerate(corpora)])
+    assume(any(documents))
+    blocks = packed_blocks(whole, block_tokens=block_tokens, end=END, seed=3)
+    found = [list(block) for block in islice(blocks, 8)]
+    plain = [[token % 2**32 for token in block] for block in found]
+    assert plain == stream(documents, block_tokens=block_tokens, blocks=8)
+    current = None
+    for token in chain.from_iterable(found):
+        text, corpus = token % 2**32, token >> CORPUS_BIT
+        # The end of a document belongs to its corpus, as what stands before it.
+        assert corpus == (current if text == END else text // 100)
+        current = corpus
+
+
+def test_context_stays_context_in_whatever_corpus():
+    whole = Joined([DocumentList([[1]]), DocumentList([[*context([7, 8]), 9]])])
+    assert [whole.corpus(position) for position in range(2)] == [0, 1]
+    (block,) = islice(packed_blocks(whole, block_tokens=6, end=END, seed=0), 1)
+    assert sorted(block) == sorted([1, END, ~7, ~8, 9 + 2**32, END + 2**32])
+
+
+def test_a_file_counts_the_tokens_that_count_with_their_ends():
+    documents = TokenFile(iter([[1, ~2, 3], [], [~4]]))
+    assert documents.counting(END) == 2 + 2
+    # In a chat the template ends documents, and what stands between them is context.
+    assert documents.counting(~END) == 2
 
 
 def test_a_file_of_documents_knows_their_number_and_lengths():

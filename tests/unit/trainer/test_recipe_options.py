@@ -32,7 +32,7 @@ OPTIONS = {
     "linear": replace(BASE, schedule=Schedule.LINEAR),
     "checkpointed activations": replace(BASE, gradient_checkpointing=True),
     "continuations": replace(BASE, loss_scope=LossScope.CONTINUATION, gradient_accumulation=2),
-    "truncated": replace(BASE, truncation=0.2, gradient_accumulation=2),
+    "truncated": replace(BASE, truncation=0.01, gradient_accumulation=2),
     "held out": replace(BASE, heldout_steps=2),
     "patience": replace(BASE, heldout_steps=2, patience=2, learning_rate=2e-2),
     "rank stabilised": replace(BASE, method=Method.LORA, lora=replace(LORA, rank_stabilized=True)),
