@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, cast
@@ -90,7 +91,7 @@ def check_hub(text: HubText) -> None:
         "the page of the data set under Files, History",
     )
     problems.raise_any()
-    _library()
+    _check_library()
 
 
 def hub_documents(text: HubText, *, text_field: str = "text", documents: int = 0) -> Iterator[Document]:
@@ -115,15 +116,15 @@ def hub_documents(text: HubText, *, text_field: str = "text", documents: int = 0
         yield from islice(_documents(rows, text, text_field), documents or MOST_DOCUMENTS)
 
 
-def _library() -> Any:
+def _check_library() -> None:
+    """Look for the library without importing it, which takes seconds: requests are checked where nothing may wait."""
     try:
-        import datasets
-    except ImportError as error:
+        installed = version("datasets")
+    except PackageNotFoundError as error:
         raise CapabilityMissing("data sets of the Hub need: pip install 'ouroscope[datasets]'") from error
-    if int(datasets.__version__.partition(".")[0]) < WITHOUT_PROGRAMS:
-        told = f"datasets {datasets.__version__} runs programs of data sets"
+    if int(installed.partition(".")[0]) < WITHOUT_PROGRAMS:
+        told = f"datasets {installed} runs programs of data sets"
         raise CapabilityMissing(f"{told}: pip install --upgrade 'ouroscope[datasets]'")
-    return datasets
 
 
 def _rows(text: HubText, text_field: str) -> Iterator[Mapping[str, Any]]:
@@ -190,13 +191,14 @@ def _opened(text: HubText) -> Any:
 
 
 def _builder(text: HubText) -> Any:
-    library = _library()
+    import datasets
+
     # With the scheme, or a folder of that name here would be read instead.
     path = f"hf://datasets/{text.repository}"
     try:
-        return library.load_dataset_builder(path, text.configuration or None, revision=text.revision)
+        return datasets.load_dataset_builder(path, text.configuration or None, revision=text.revision)
     except ValueError as error:
-        names = library.get_dataset_config_names(path, revision=text.revision)
+        names = datasets.get_dataset_config_names(path, revision=text.revision)
         if text.configuration in names:
             raise
         told = f"no configuration {text.configuration[:80]!r}" if text.configuration else "several configurations"

@@ -85,8 +85,8 @@ class ArmSpec:
     real_share: float = 0.25
     """Share of every document that is real prefix, in (0, 1)."""
     control: str | None = None
-    """Arm it is compared with at the same generation; None picks the human arm of the same real_share and domains, and
-    without one the arm's own generation 0."""
+    """Arm it is compared with at the same generation; None picks the human arm of the same real_share and domains, one
+    of the same part first, and without any the arm's own generation 0."""
     domains: tuple[str, ...] = ()
     """Domains of the data set whose text is prompted with and trained on; empty means all."""
     human_fraction: float | None = None
@@ -283,6 +283,7 @@ class RunSpec:
         if arm.protocol == "human" and arm.control is None:
             return None
         humans = [a for a in self.arms if a.protocol == "human" and _same_text(a, arm)]
+        humans.sort(key=lambda a: (a.part, a.parts) != (arm.part, arm.parts))
         named = [a for a in self.arms if a.name == arm.control]
         return next(iter(named or [a for a in humans if a.name != arm.name]), None)
 

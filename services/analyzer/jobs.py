@@ -14,6 +14,7 @@ from ouroscope.records.analysis import AnalyzeCorpus, BaselineInfo, Compare, Com
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import View
 from ouroscope.records.progress import Progress
+from ouroscope.records.selection import SelectDocuments, Selected
 from ouroscope.store import ArtifactStore
 from services.analyzer import baselines, reports
 from services.analyzer.analysis import Options, analyze_side
@@ -21,6 +22,7 @@ from services.analyzer.catalogue import ANALYZER_VERSION
 from services.analyzer.choice import choose
 from services.analyzer.comparison import compare
 from services.analyzer.export import NetworkFormat, check_export, export_network
+from services.analyzer.selection.selecting import check_known, select_documents
 from services.analyzer.session import Limits, Session
 from services.analyzer.side import Side
 from services.analyzer.spread import HumanSpread
@@ -79,6 +81,21 @@ class Jobs:
             side = reports.publish(self.store, self._analyze(request, task))
             self.on_documents(side.report.documents)
             return side.report
+
+        return work
+
+    def select_documents(self, request: SelectDocuments) -> Callable[[Task], Selected]:
+        """Check the request now, so that what is wrong fails at once; the work chooses and publishes."""
+        check_known(request)
+        for number, source in enumerate(request.sources):
+            field = f"sources[{number}]"
+            self._check(source.corpus, ArtifactKind.CORPUS, f"{field}.corpus")
+            self._check(source.predictions, ArtifactKind.PREDICTIONS, f"{field}.predictions")
+            self._check(source.detections, ArtifactKind.PREDICTIONS, f"{field}.detections")
+            self._check(source.reference, ArtifactKind.CORPUS, f"{field}.reference")
+
+        def work(task: Task) -> Selected:
+            return select_documents(self.store, request, Watch(task.report, task.check))
 
         return work
 

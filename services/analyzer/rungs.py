@@ -17,7 +17,7 @@ from services.analyzer.jackknife import GROUPS
 from services.analyzer.lexicon import Lexicon
 from services.analyzer.sample import Sample, Words, words_per_group
 
-LOWER = (1_000, 2_000, 5_000)
+LOWER = (500, 1_000, 2_000, 5_000)
 """Budgets below the ladder: small corpora can be put side by side there. They are too small for a verdict."""
 _WORTH_AN_INTERVAL = 1_000
 # Below the ladder: words at which an even cut is preferred to measuring everything without an interval.

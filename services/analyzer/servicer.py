@@ -17,10 +17,11 @@ from ouroscope.records.analysis import AnalyzeCorpus, Compare, Report
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import Document, View
 from ouroscope.records.predictions import NextToken, ScoredText
+from ouroscope.records.selection import SelectDocuments, Selected
 from ouroscope.rpc.errors import rpc_errors
 from ouroscope.rpc.masks import apply_mask, check_mask
 from ouroscope.rpc.paging import page_size, read_token, write_token
-from ouroscope.v1 import analysis_pb2, analyzer_pb2, analyzer_pb2_grpc, document_pb2
+from ouroscope.v1 import analysis_pb2, analyzer_pb2, analyzer_pb2_grpc, document_pb2, selection_pb2
 from ouroscope.wire import from_proto, many_from_proto, to_proto
 from services.analyzer.analysis import Options
 from services.analyzer.catalogue import CATALOGUE
@@ -62,6 +63,15 @@ class AnalyzerServicer(analyzer_pb2_grpc.AnalyzerServiceServicer):
             asked = from_proto(AnalyzeCorpus, request)
             work = await asyncio.to_thread(self.jobs.analyze_corpus, asked)
             return await self.operations.start("AnalyzeCorpus", asked, Report, work, request_id=request.request_id)
+
+    async def SelectDocuments(
+        self, request: selection_pb2.SelectDocumentsRequest, context: Any
+    ) -> operations_pb2.Operation:
+        """Choose documents of stored corpora."""
+        async with rpc_errors(context):
+            asked = from_proto(SelectDocuments, request)
+            work = await asyncio.to_thread(self.jobs.select_documents, asked)
+            return await self.operations.start("SelectDocuments", asked, Selected, work, request_id=request.request_id)
 
     async def Compare(self, request: analyzer_pb2.CompareRequest, context: Any) -> Any:
         """Compare a report with a baseline."""

@@ -7,9 +7,11 @@ enter by their keys, so that nothing depends on how a sample numbers them. Sets 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,18 +24,21 @@ from services.analyzer.rungs import RungSample
 
 SHINGLE = 5
 """Words of a shingle."""
-_BANDS, _ROWS = 32, 4
-# 128 permutations. Two sets with J = .8 agree in all rows of a band with .41: in no band in 1 of 2 * 10^7 pairs.
+NEAR = Fraction(4, 5)
+"""J from which two documents are near-copies."""
+_PERMUTATIONS = 128
+_ROWS = ((Fraction(7, 10), 4), (Fraction(3, 10), 2), (Fraction(0), 1))
+# Rows of a band by the least J that is sought. With J = .8 two sets agree in all 4 rows of a band with .41: in none of
+# 32 bands in 1 of 2 * 10^7 pairs. At each of the bounds at most 1 pair of 400 is missed; below .05 many are.
 _NEIGHBOURS = 8
 # The sets before and after, in each band, that a set is compared with: a hostile corpus cannot ask for all pairs.
-_SMALLEST = 4
-# Shingles: a smaller set has J of at most 3/4 with any but its equal.
 
 Hashes = npt.NDArray[np.uint64]
 Masks = npt.NDArray[np.uint32]
 """Groups as bits."""
+Worth = Callable[[Ints, Ints], npt.NDArray[np.bool_]]
 
-_SEEDS = mix(np.arange(1, 2 * _BANDS * _ROWS + 1, dtype=np.uint64)).reshape(2, _BANDS, _ROWS)
+_SEEDS = mix(np.arange(1, 2 * _PERMUTATIONS + 1, dtype=np.uint64)).reshape(2, _PERMUTATIONS)
 
 
 def near_duplicate_share(documents: Ratio) -> float:
@@ -57,7 +62,7 @@ def near_duplicate_share(documents: Ratio) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class _Sets:
+class ShingleSets:
     """Sets of shingles, one after the other, the shingles of each in rising order."""
 
     sizes_S: Ints
@@ -66,11 +71,13 @@ class _Sets:
     """Dense codes of shingles, equal for equal shingles."""
     hashes_C: Hashes
 
-    def take(self, kept_S: npt.NDArray[np.bool_]) -> _Sets:
+    def take(self, kept_S: npt.NDArray[np.bool_]) -> ShingleSets:
         """Return some of the sets, numbered anew."""
         kept_C = kept_S[self.sets_C]
         numbers_S = np.cumsum(kept_S) - 1
-        return _Sets(self.sizes_S[kept_S], numbers_S[self.sets_C[kept_C]], self.codes_C[kept_C], self.hashes_C[kept_C])
+        return ShingleSets(
+            self.sizes_S[kept_S], numbers_S[self.sets_C[kept_C]], self.codes_C[kept_C], self.hashes_C[kept_C]
+        )
 
     @cached_property
     def starts_S(self) -> Ints:
@@ -91,8 +98,8 @@ class _Sets:
         digests: Hashes = np.add.reduceat(mix(self.hashes_C), self.starts_S)
         return digests
 
-    def alike(self, first: Ints, second: Ints) -> npt.NDArray[np.bool_]:
-        """Return whether J >= 4/5 for each pair, in integers: 9 |a and b| >= 4 (|a| + |b|)."""
+    def alike(self, first: Ints, second: Ints, near: Fraction) -> npt.NDArray[np.bool_]:
+        """Return whether J >= `near` for each pair, in integers: 9 |a and b| >= 4 (|a| + |b|) where it is 4/5."""
         sizes = self.sizes_S[first]
         pairs = np.repeat(np.arange(len(first)), sizes)
         within = np.arange(len(pairs)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -100,22 +107,18 @@ class _Sets:
         places = np.minimum(np.searchsorted(self.cells_C, sought), len(self.cells_C) - 1)
         found = self.cells_C[places] == sought
         common = np.bincount(pairs[found], minlength=len(first))
-        alike: npt.NDArray[np.bool_] = 9 * common >= 4 * (sizes + self.sizes_S[second])
+        part, whole = near.as_integer_ratio()
+        alike: npt.NDArray[np.bool_] = (part + whole) * common >= part * (sizes + self.sizes_S[second])
         return alike
 
 
 def near_duplicates(rung: RungSample) -> list[Ratio]:
     """Return, for each replicate, the documents that have a near-copy in it, and all its documents."""
-    groups_D, documents = rung.groups_D, _shingle_sets(rung)
-    _, first, sets_D = np.unique(documents.digests_S(), return_index=True, return_inverse=True)
-    # Equal sets are one from here on: however many copies there are, they cost no comparison.
-    kept_D = np.zeros(len(groups_D), dtype=np.bool_)
-    kept_D[first] = True
-    numbers_D = np.cumsum(kept_D) - 1
-    sets_D = numbers_D[first][sets_D]
-    groups_S = np.zeros(len(first), dtype=np.uint32)
+    groups_D = rung.groups_D
+    sets, sets_D = distinct(shingle_sets(rung.lexicon.keys_V[rung.words_N], rung.documents_N, rung.used_D))
+    groups_S = np.zeros(len(sets.sizes_S), dtype=np.uint32)
     np.bitwise_or.at(groups_S, sets_D, np.left_shift(np.uint32(1), groups_D.astype(np.uint32)))
-    near_S = _groups_near(documents.take(kept_D), groups_S, enough=min(2, rung.groups))
+    near_S = _groups_near(sets, groups_S, enough=min(2, rung.groups))
     return [_with_copies(left_S, near_S, gone) for left_S, gone in _replicates(rung, sets_D, groups_D)]
 
 
@@ -134,78 +137,117 @@ def _with_copies(left_S: Ints, near_S: Masks, gone: np.uint32) -> Ratio:
     return Ratio(int(left_S[copied_S].sum()), int(left_S.sum()))
 
 
-def _shingle_sets(rung: RungSample) -> _Sets:
-    """Return the shingles of each document."""
-    starts_D = np.cumsum(rung.used_D, dtype=np.int64) - rung.used_D
-    last_D = starts_D + np.maximum(rung.used_D - SHINGLE, 0)
-    begins = np.arange(len(rung.words_N)) <= last_D[rung.documents_N]
-    hashes_U, codes = np.unique(_runs(rung)[begins], return_inverse=True)
-    cells_C, _ = count_cells([rung.documents_N[begins].astype(np.int64) * len(hashes_U) + codes])
+def shingle_sets(keys_N: Hashes, documents_N: npt.NDArray[np.integer[Any]], used_D: npt.ArrayLike) -> ShingleSets:
+    """Return the shingles of each document, from the keys of its words; every document has `used_D` words, at least 1.
+
+    `documents_N` has the number of the document of each word; it rises.
+    """
+    lengths_D = np.asarray(used_D, dtype=np.int64)
+    starts_D = np.cumsum(lengths_D) - lengths_D
+    last_D = starts_D + np.maximum(lengths_D - SHINGLE, 0)
+    begins = np.arange(len(keys_N)) <= last_D[documents_N]
+    hashes_U, codes = np.unique(_runs(keys_N, documents_N)[begins], return_inverse=True)
+    cells_C, _ = count_cells([documents_N[begins].astype(np.int64) * len(hashes_U) + codes])
     documents_C, codes_C = np.divmod(cells_C, len(hashes_U))
-    return _Sets(np.bincount(documents_C), documents_C, codes_C, hashes_U[codes_C])
+    return ShingleSets(np.bincount(documents_C), documents_C, codes_C, hashes_U[codes_C])
 
 
-def _runs(rung: RungSample) -> Hashes:
+def _runs(keys_N: Hashes, documents_N: npt.NDArray[np.integer[Any]]) -> Hashes:
     """Return a hash of the 5 words that start at each word, or of those that its document still has."""
-    keys_N = rung.lexicon.keys_V[rung.words_N]
     runs_N = keys_N.copy()
     for step in range(1, SHINGLE):
-        goes_on = rung.documents_N[step:] == rung.documents_N[:-step]
+        goes_on = documents_N[step:] == documents_N[:-step]
         runs_N[:-step][goes_on] = mix(runs_N[:-step][goes_on]) + keys_N[step:][goes_on]
     return runs_N
 
 
-def _groups_near(sets: _Sets, groups_S: Masks, enough: int) -> Masks:
+def distinct(documents: ShingleSets) -> tuple[ShingleSets, Ints]:
+    """Return the different sets in the order of the first document of each, and the set of each document.
+
+    Equal sets are one from here on: however many copies there are, they cost no comparison.
+    """
+    _, first, sets_D = np.unique(documents.digests_S(), return_index=True, return_inverse=True)
+    kept_D = np.zeros(len(sets_D), dtype=np.bool_)
+    kept_D[first] = True
+    numbers_D = np.cumsum(kept_D) - 1
+    return documents.take(kept_D), numbers_D[first][sets_D]
+
+
+def near_pairs(sets: ShingleSets, near: Fraction, worth: Worth) -> Iterator[tuple[Ints, Ints]]:
+    """Yield pairs of different sets whose J is at least `near`; no set twice on one side of a yield.
+
+    Args:
+        sets: no two of them equal.
+        near: in (0, 1].
+        worth: is asked before pairs are compared which of them are worth it, and hears of all that came before.
+    """
+    searched_S = _may_be_near(sets, near)
+    if not searched_S.any():
+        return
+    searched, numbers = sets.take(searched_S), np.flatnonzero(searched_S)
+    for first, second in _candidates(searched, _rows(near)):
+        wanted = worth(numbers[first], numbers[second])
+        wanted &= _close_in_size(searched.sizes_S[first], searched.sizes_S[second], near)
+        first, second = first[wanted], second[wanted]
+        alike = searched.alike(first, second, near)
+        yield numbers[first[alike]], numbers[second[alike]]
+
+
+def _groups_near(sets: ShingleSets, groups_S: Masks, enough: int) -> Masks:
     """Return the groups in which each set has a near-duplicate other than itself.
 
     Where there are two groups it is enough to know two: no replicate lacks both.
     """
     near_S = np.zeros(len(groups_S), dtype=np.uint32)
-    searched_S = _may_be_near(sets)
-    if not searched_S.any():
-        return near_S
-    sets, groups, near = sets.take(searched_S), groups_S[searched_S], near_S[searched_S]
-    for first, second in _candidates(sets):
-        is_open = np.bitwise_count(near) < enough
-        worth = (is_open[first] | is_open[second]) & _close_in_size(sets.sizes_S[first], sets.sizes_S[second])
-        first, second = first[worth], second[worth]
-        alike = sets.alike(first, second)
-        first, second = first[alike], second[alike]
-        near[first] |= groups[second]
-        near[second] |= groups[first]
-    near_S[searched_S] = near
+
+    def is_open(first: Ints, second: Ints) -> npt.NDArray[np.bool_]:
+        return (np.bitwise_count(near_S[first]) < enough) | (np.bitwise_count(near_S[second]) < enough)
+
+    for first, second in near_pairs(sets, NEAR, is_open):
+        near_S[first] |= groups_S[second]
+        near_S[second] |= groups_S[first]
     return near_S
 
 
-def _may_be_near(sets: _Sets) -> npt.NDArray[np.bool_]:
-    """Return whether enough shingles of each set stand in others: in ordinary text this leaves next to none."""
+def _may_be_near(sets: ShingleSets, near: Fraction) -> npt.NDArray[np.bool_]:
+    """Return whether enough shingles of each set stand in others: in ordinary text this leaves next to none.
+
+    A set so small that one shingle more or less is too much has no near-copy but its equal.
+    """
+    part, whole = near.as_integer_ratio()
     shared_C = np.bincount(sets.codes_C)[sets.codes_C] > 1
     shared_S = np.bincount(sets.sets_C[shared_C], minlength=len(sets.sizes_S))
-    return (5 * shared_S >= 4 * sets.sizes_S) & (sets.sizes_S >= _SMALLEST)
+    return (whole * shared_S >= part * sets.sizes_S) & (whole * sets.sizes_S >= part * (sets.sizes_S + 1))
 
 
-def _close_in_size(one: Ints, other: Ints) -> npt.NDArray[np.bool_]:
-    close: npt.NDArray[np.bool_] = 5 * np.minimum(one, other) >= 4 * np.maximum(one, other)
+def _close_in_size(one: Ints, other: Ints, near: Fraction) -> npt.NDArray[np.bool_]:
+    part, whole = near.as_integer_ratio()
+    close: npt.NDArray[np.bool_] = whole * np.minimum(one, other) >= part * np.maximum(one, other)
     return close
 
 
-def _candidates(sets: _Sets) -> Iterator[tuple[Ints, Ints]]:
+def _rows(near: Fraction) -> int:
+    return next(rows for least, rows in _ROWS if near >= least)
+
+
+def _candidates(sets: ShingleSets, rows: int) -> Iterator[tuple[Ints, Ints]]:
     """Yield pairs that agree in a band; no set twice on one side of a yield.
 
     Sets that agree in a band lie in the order of the next band, so that those that agree in both are neighbours.
     """
-    bands = [_band(sets, band) for band in range(_BANDS)]
+    seeds = _SEEDS.reshape(2, -1, rows)
+    bands = [_band(sets, seeds[:, band]) for band in range(seeds.shape[1])]
     for band, keys in enumerate(bands):
-        order = np.lexsort((bands[(band + 1) % _BANDS], keys))
+        order = np.lexsort((bands[(band + 1) % len(bands)], keys))
         for step in range(1, _NEIGHBOURS + 1):
             agree = keys[order[step:]] == keys[order[:-step]]
             yield order[:-step][agree], order[step:][agree]
 
 
-def _band(sets: _Sets, band: int) -> Hashes:
+def _band(sets: ShingleSets, seeds: Hashes) -> Hashes:
     """Return a hash of the smallest shingle of each set under each permutation of a band."""
     keys_S = np.zeros(len(sets.sizes_S), dtype=np.uint64)
-    for factor, addend in zip(*_SEEDS[:, band], strict=True):
+    for factor, addend in zip(*seeds, strict=True):
         # Odd factors make permutations of the 64-bit numbers.
         smallest = np.minimum.reduceat(sets.hashes_C * (factor | np.uint64(1)) + addend, sets.starts_S)
         keys_S = mix(keys_S + smallest)

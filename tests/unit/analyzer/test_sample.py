@@ -76,8 +76,8 @@ def test_corpora_too_small_for_the_ladder_share_the_fixed_budgets_below_it():
         [rung.budget for rung in ladder(sample_of([document(t, n) for n, t in enumerate(prose(60, words, 0))], LADDER))]
         for words in (40, 100, 400)
     )
-    assert small[:-1] == [1_000, 2_000]
-    assert larger[:-1] == [1_000, 2_000, 5_000]
+    assert small[:-1] == [500, 1_000, 2_000]
+    assert larger[:-1] == [500, 1_000, 2_000, 5_000]
     assert small[-1] < larger[-1] < LADDER[0]
     assert set(enough) <= set(LADDER)
 

@@ -203,8 +203,9 @@ def test_a_partner_in_the_missing_group_is_missing():
 def test_however_many_documents_agree_the_pairs_to_compare_rise_no_faster():
     words = [f"w{n}" for n in range(80)]
     texts = [" ".join([*words[:n], "changed", *words[n + 1 :]]) for n in range(80)]
-    sets = duplicates._shingle_sets(rung_of(texts))
-    pairs = sum(len(first) for first, _ in duplicates._candidates(sets))
+    rung = rung_of(texts)
+    sets = duplicates.shingle_sets(rung.lexicon.keys_V[rung.words_N], rung.documents_N, rung.used_D)
+    pairs = sum(len(first) for first, _ in duplicates._candidates(sets, rows=4))
     assert pairs <= 256 * len(texts)
     assert value("near_duplicate_share", texts) == 1
 
