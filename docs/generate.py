@@ -228,7 +228,12 @@ def reproduced() -> str:
     return reproduction_page([results for name in experiments() if (results := read_results(name)) is not None])
 
 
-PAGES = {"metrics.md": metrics_page, "settings.md": settings_page, "protocols.md": protocols_page, "reproduction.md": reproduced}
+PAGES = {
+    "metrics.md": metrics_page,
+    "settings.md": settings_page,
+    "protocols.md": protocols_page,
+    "reproduction.md": reproduced,
+}
 
 
 def main() -> None:

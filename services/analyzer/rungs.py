@@ -73,8 +73,9 @@ class RungSample:
 def ladder(sample: Sample) -> tuple[RungSample, ...]:
     """Return the rungs that every group of the sample fills, in rising order; lower rungs if it fills none.
 
-    Those are the fixed ones that it fills, and a last one where the smallest group ends. Where a group is empty or nearly so (fewer than 20 clusters, or one
-    that is far shorter than the rest) it has all words and no replicates. A sample without words has no rung.
+    Those are the fixed ones that it fills, and a last one where the smallest group ends. Where a group is empty or
+    nearly so (fewer than 20 clusters, or one that is far shorter than the rest) it has all words and no replicates. A
+    sample without words has no rung.
     """
     shares = np.diff(sample.group_starts)
     smallest, total = int(shares.min()), int(shares.sum())
