@@ -13,7 +13,7 @@ from ouroscope.records.artifacts import ArtifactKind
 from ouroscope.records.runs import Run, RunSpec, RunState
 from services.coordinator import plan
 from services.coordinator.database import History, open_history
-from services.coordinator.dataset import Dataset
+from services.coordinator.dataset.texts import Dataset
 from services.coordinator.stages import Setup
 from tests.places import Place
 

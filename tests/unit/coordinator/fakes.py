@@ -50,7 +50,7 @@ from ouroscope.records.generation import (
 from ouroscope.records.progress import Progress
 from ouroscope.records.runs import ArmSpec, DatasetSpec, EvaluationSpec, RunSpec
 from ouroscope.records.selection import Composition, SelectDocuments, Selected
-from ouroscope.records.training import FineTune, FineTuned, Recipe
+from ouroscope.records.training import CheckRecipe, FineTune, FineTuned, Recipe
 from services.coordinator.workers import OnProgress, Workers
 
 T = TypeVar("T")
@@ -170,6 +170,11 @@ class Team:
         """Tell what can run models."""
         self._raise_trouble("backends")
         return self.backends
+
+    async def check_recipe(self, request: CheckRecipe) -> None:
+        """Tell whether it could train so."""
+        self.asked.append(request)
+        self._raise_trouble("recipe")
 
     async def fine_tune(self, request: FineTune, on_progress: OnProgress | None = None) -> FineTuned:
         """Train."""

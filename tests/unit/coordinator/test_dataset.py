@@ -15,7 +15,9 @@ from ouroscope.errors import InvalidRequest, NotFound, PreconditionFailed
 from ouroscope.records.documents import Document, Origin
 from ouroscope.records.runs import DatasetSpec, RunSpec
 from ouroscope.store import ArtifactStore
-from services.coordinator.dataset import Dataset, check_source, prepare
+from services.coordinator.dataset.preparing import prepare
+from services.coordinator.dataset.sources import check_source
+from services.coordinator.dataset.texts import Dataset
 
 from .fakes import small_spec, write_dataset
 

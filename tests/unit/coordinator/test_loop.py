@@ -12,7 +12,7 @@ from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.generation import Generate, SamplingSpec, WindowSpec
 from ouroscope.records.runs import ArmSpec, PromptSelection, RunSpec, Start
 from ouroscope.records.training import FineTune, LoraSpec, Method, Recipe
-from services.coordinator.choosing import Choice, Chosen, whole
+from services.coordinator.choices import Choice, Chosen, whole
 from services.coordinator.loop import run_arm
 from services.coordinator.plan import Turn
 

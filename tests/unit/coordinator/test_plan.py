@@ -17,11 +17,23 @@ from ouroscope.errors import (
     Unavailable,
 )
 from ouroscope.records.artifacts import ArtifactKind
-from ouroscope.records.generation import BackendInfo, Capability, SamplingSpec
-from ouroscope.records.runs import ArmSpec, DatasetSpec, EvaluationSpec, PromptSelection, RunSpec, Start
+from ouroscope.records.generation import BackendInfo, Capability, SamplingSpec, WindowSpec
+from ouroscope.records.runs import (
+    ArmSpec,
+    DatasetSpec,
+    DomainSpec,
+    EditSpec,
+    EvaluationSpec,
+    HumanText,
+    PromptSelection,
+    RunSpec,
+    Start,
+)
+from ouroscope.records.selection import SelectionRule, SelectionSpec
 from ouroscope.records.training import LoraSpec, Method, Recipe
 from services.coordinator import plan
 from services.coordinator.plan import Lane, Turn
+from services.coordinator.protocols import PROTOCOLS, Pools
 
 from .fakes import made, small_spec
 
@@ -44,18 +56,75 @@ def specs() -> st.SearchStrategy[RunSpec]:
     )
 
 
+def arm(protocol: str, name: str = "", **given: object) -> ArmSpec:
+    """Return an arm, by default called like its protocol."""
+    return ArmSpec(name=name or protocol, protocol=protocol, **given)
+
+
+def taken(window: WindowSpec) -> set[int]:
+    """Return the numbers of the windows in a slice."""
+    return set(range(window.offset, window.offset + window.count))
+
+
 def turn(number: int) -> Turn:
     """Return an examined generation."""
     return Turn(model=made(ArtifactKind.MODEL, number), report=made(ArtifactKind.REPORT, number))
 
 
+ARMS = [
+    (HUMAN, REPLACE),
+    (HUMAN, arm("replace-growing"), arm("accumulate")),
+    (HUMAN, arm("replace", "one", part=0, parts=3), arm("replace", "other", part=2, parts=3)),
+    (HUMAN, arm("replace-growing", "one", part=0, parts=2), arm("replace", "other", part=1, parts=2)),
+]
+"""Arms that ask for equal slices, for longer and longer ones, for slices of parts, and for both."""
+
+
 @unhurried
-@given(spec=specs(), seed=st.integers(0, 3))
-def test_fresh_slices_of_all_generations_are_disjoint(spec: RunSpec, seed: int) -> None:
-    windows = [plan.human_window(spec, HUMAN, seed, j) for j in range(spec.generations + 1)]
-    taken = [set(range(w.offset, w.offset + w.count)) for w in windows]
-    assert len(set.union(*taken)) == sum(map(len, taken))
-    assert len({w.seed for w in windows}) == 1
+@given(spec=specs(), seed=st.integers(0, 3), arms=st.sampled_from(ARMS))
+def test_fresh_slices_of_all_generations_are_disjoint(spec: RunSpec, seed: int, arms: tuple[ArmSpec, ...]) -> None:
+    spec = replace(spec, arms=arms)
+    for one in arms:
+        windows = [plan.human_window(spec, one, seed, j) for j in range(spec.generations + 1)]
+        slices = [taken(window) for window in windows]
+        assert len(set.union(*slices)) == sum(map(len, slices))
+        assert len({w.seed for w in windows}) == 1
+
+
+@unhurried
+@given(spec=specs(), arms=st.sampled_from(ARMS[2:]))
+def test_arms_that_read_different_parts_never_see_the_same_human_text(spec: RunSpec, arms: tuple[ArmSpec, ...]) -> None:
+    spec = replace(spec, arms=arms)
+    one, other = (
+        set.union(*(taken(window(spec, by, 0, j)) for j in range(spec.generations + 1)))
+        for window in (plan.human_window,)
+        for by in arms[1:]
+    )
+    assert not one & other
+
+
+@unhurried
+@given(spec=specs(), arms=st.sampled_from(ARMS), generation=st.integers(0, 6))
+def test_arms_of_one_part_begin_with_the_same_prompts_however_many_they_need(
+    spec: RunSpec, arms: tuple[ArmSpec, ...], generation: int
+) -> None:
+    spec = replace(spec, arms=arms, prompt_selection=PromptSelection.FRESH)
+    windows = [plan.prompt_window(spec, one, 0, generation) for one in arms if one.part == 0]
+    assert len({(window.offset, window.seed) for window in windows}) == 1
+
+
+def test_an_arm_that_grows_is_prompted_with_as_many_windows_as_it_writes_documents() -> None:
+    spec = small_spec(arms=ARMS[1])
+    growing = [plan.prompt_window(spec, spec.arms[1], 0, j) for j in range(4)]
+    assert [window.count for window in growing] == [20, 40, 60, 80]
+    assert [window.offset for window in growing] == [0, 20, 60, 120]
+    assert [plan.prompt_window(spec, HUMAN, 0, j).count for j in range(4)] == [20] * 4
+
+
+def test_samples_for_the_reader_are_the_same_windows_in_every_part() -> None:
+    spec = small_spec(arms=ARMS[2])
+    assert len({plan.sample_window(spec, one) for one in spec.arms}) == 1
+    assert plan.sample_window(spec, spec.arms[2]).offset == 0
 
 
 @unhurried
@@ -69,19 +138,39 @@ def test_fixed_prompts_are_those_of_generation_0_and_fresh_ones_are_what_the_hum
         assert prompts == plan.human_window(spec, REPLACE, 0, 0 if fixed else j)
 
 
-@unhurried
-@given(spec=specs())
-def test_no_two_derived_seeds_of_a_run_are_the_same(spec: RunSpec) -> None:
-    seeds = [
-        made_up
-        for seed in range(spec.seeds)
-        for j in range(spec.generations + 1)
-        for made_up in (plan.sampling(spec, REPLACE, seed, j).seed, plan.recipe(spec, seed, j).seed)
+def seeds_of(spec: RunSpec) -> list[int]:
+    """Return the seeds of everything that is drawn in a run, arms by arms where they differ."""
+    numbers, repetitions = range(spec.generations + 1), range(spec.seeds)
+    found = [plan.sample_window(spec, REPLACE).seed, plan.across_window(spec, REPLACE).seed]
+    for seed in repetitions:
+        found += [plan.human_window(spec, REPLACE, seed, 0).seed]
+        found += [plan.sample_sampling(spec, REPLACE, seed).seed, plan.across_sampling(spec, REPLACE, seed).seed]
+        found += [plan.recipe(spec, seed, j).seed for j in numbers]
+        for one in (REPLACE, *(by for by in spec.arms if by.feeds_on)):
+            found += [plan.sampling(spec, one, seed, j).seed for j in numbers]
+            found += [plan.choice(spec, one, seed, j, made(ArtifactKind.MODEL), (), Pools()).seed for j in numbers]
+    return found
+
+
+def test_no_two_seeds_are_the_same_over_runs_repetitions_generations_purposes_and_arms_that_share_a_pool() -> None:
+    """The published code derives run * 10 + generation, where run 0 meets run 1 at generation 10."""
+    evaluation = replace(SPEC.evaluation, across_documents=20)
+    ecosystem = (REPLACE, arm("replace", "a", feeds_on=("b",)), arm("replace", "b", feeds_on=("a",)))
+    grid = [
+        seed
+        for root in (*range(12), 2**31, 2**63 - 1)
+        for seed in seeds_of(small_spec(seed=root, seeds=12, generations=12, arms=ecosystem, evaluation=evaluation))
     ]
-    seeds += [plan.human_window(spec, REPLACE, seed, 0).seed for seed in range(spec.seeds)]
-    seeds += [plan.sample_window(spec, REPLACE).seed]
-    seeds += [plan.sample_sampling(spec, REPLACE, seed).seed for seed in range(spec.seeds)]
-    assert len(set(seeds)) == len(seeds)
+    assert len(set(grid)) == len(grid)
+    assert all(0 <= seed < 2**63 for seed in grid)
+
+
+def test_models_that_share_a_pool_write_and_draw_with_noise_of_their_own_and_others_do_not() -> None:
+    one, fed = arm("replace", "one"), arm("replace", "fed", feeds_on=("one",))
+    alone, shared = small_spec(arms=(one, REPLACE)), small_spec(arms=(one, fed, REPLACE))
+    assert plan.sampling(alone, one, 0, 1) == plan.sampling(alone, REPLACE, 0, 1)
+    assert len({plan.sampling(shared, by, 0, 1).seed for by in shared.arms}) == 3
+    assert plan.sampling(shared, REPLACE, 0, 1) == plan.sampling(alone, REPLACE, 0, 1)
 
 
 @unhurried
@@ -101,16 +190,18 @@ def test_prefix_and_continuation_add_up_to_the_document(spec: RunSpec, share: fl
 
 
 @unhurried
-@given(spec=specs())
-def test_the_last_window_is_the_furthest_of_all(spec: RunSpec) -> None:
-    windows = [
-        plan.human_window(spec, arm, seed, j)
-        for arm in spec.arms
+@given(spec=specs(), arms=st.sampled_from(ARMS))
+def test_the_last_window_is_the_furthest_of_all(spec: RunSpec, arms: tuple[ArmSpec, ...]) -> None:
+    spec = replace(spec, arms=arms)
+    asked = [
+        window(spec, one, seed, j)
+        for one in spec.arms
         for seed in range(spec.seeds)
         for j in range(spec.generations + 1)
+        for window in (plan.human_window, plan.prompt_window)
     ]
     last = plan.last_window(spec)
-    assert max(w.offset + w.count for w in windows) == last.offset + last.count
+    assert max(w.offset + w.count for w in asked) == last.offset + last.count
 
 
 @unhurried
@@ -124,6 +215,24 @@ def test_an_arm_stops_after_its_base_model_and_as_many_generations_as_asked_for(
 def test_only_the_last_generation_is_not_trained_further() -> None:
     assert [("fine_tune" in plan.stages_of(SPEC, SPEC.arms[0], j)) for j in range(4)] == [True, True, True, False]
     assert [plan.is_last(SPEC, j) for j in range(4)] == [False, False, False, True]
+
+
+def test_only_sets_that_are_drawn_are_chosen_and_nothing_to_train_on_is_no_stage() -> None:
+    def work(one: ArmSpec, generation: int = 0) -> list[str]:
+        return [stage for stage in plan.stages_of(SPEC, one, generation) if stage in {"choose", "fine_tune"}]
+
+    assert work(arm("replace")) == work(arm("accumulate")) == ["fine_tune"]
+    assert work(arm("mixed")) == work(arm("replace", feeds_on=("human",))) == ["choose", "fine_tune"]
+    assert work(arm("accumulate", edit=EditSpec())) == ["choose", "fine_tune"]
+    assert work(arm("accumulate-synthetic")) == ["fine_tune"], "one corpus is taken whole"
+    assert work(arm("accumulate-synthetic"), 1) == ["choose", "fine_tune"]
+    assert work(arm("untouched")) == []
+
+
+def test_an_arm_of_a_part_is_compared_with_the_human_arm_of_its_part() -> None:
+    humans = tuple(arm("human", f"human-{part}", part=part, parts=2) for part in (0, 1))
+    spec = small_spec(arms=(*humans, arm("replace", "one", part=1, parts=2), REPLACE))
+    assert [spec.control_of(one) for one in spec.arms] == [None, None, humans[1], humans[0]]
 
 
 def test_samples_that_nobody_wants_are_no_stage() -> None:
@@ -157,18 +266,159 @@ def test_a_report_is_never_compared_with_itself_or_with_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "generation", "expected"),
+    ("given", "generation", "expected"),
     [
-        ("replace", 0, 0.0),
-        ("replace", 3, 0.75),
-        ("human", 3, 0.0),
-        # H_0, D_0, D_1, D_2 in equal parts, three quarters of each D synthetic.
-        ("accumulate", 3, 0.75 * 3 / 4),
+        (arm("replace"), 0, 0.0),
+        (arm("replace"), 3, 1.0),
+        (arm("replace-growing"), 3, 1.0),
+        (arm("human"), 3, 0.0),
+        (arm("human-replayed"), 3, 0.0),
+        (arm("untouched"), 3, 0.0),
+        # H_0, D_0, D_1, D_2 in equal parts.
+        (arm("accumulate"), 3, 3 / 4),
+        (arm("accumulate-fresh"), 3, 1 / 2),
+        (arm("accumulate-subsample"), 3, 3 / 4),
+        (arm("accumulate-synthetic"), 3, 1.0),
+        # Half D_2, and half of H_0, D_0, D_1.
+        (arm("half-history"), 3, 1 / 2 + 1 / 2 * 2 / 3),
+        (arm("mixed"), 3, 1 / 2),
+        (arm("mixed", human_fraction=0.1, synthetic_fraction=1.0), 3, 10 / 11),
+        # The loss counts: its weight on real text is 0.618, or the given one.
+        (arm("weighted"), 3, 1 - 0.6180339887),
+        (arm("weighted", real_weight=0.9, human_fraction=0.25), 3, 0.1),
+        (arm("cycle-full", human_fraction=0.25), 3, 3 / 4),
+        (arm("cycle-balanced"), 3, 3 / 4),
+        (arm("cycle-incremental"), 2, 3 / 4),
+        (arm("cycle-expanding"), 2, 1 / 2),
+        # H_0, own D_0 and D_1, and those of a feeder that grows: 1, 1, 1, 1 and 2 parts.
+        (arm("accumulate", feeds_on=("grows",)), 2, 5 / 6),
     ],
 )
-def test_the_synthetic_ratio_is_that_of_the_training_set(protocol: str, generation: int, expected: float) -> None:
-    arm = ArmSpec(name="one", protocol=protocol, real_share=0.25)
-    assert plan.synthetic_ratio(SPEC, arm, generation) == pytest.approx(expected)
+def test_the_synthetic_ratio_is_that_of_the_training_set(given: ArmSpec, generation: int, expected: float) -> None:
+    """Of each synthetic document the first quarter is real; without a human document 3/4 are left."""
+    spec = small_spec(arms=(given, arm("replace-growing", "grows")))
+    assert plan.synthetic_ratio(spec, given, generation) == pytest.approx(0.75 * expected)
+
+
+@unhurried
+@given(protocol=st.sampled_from(sorted(PROTOCOLS)), generation=st.integers(0, 12))
+def test_the_synthetic_ratio_is_a_share_and_that_of_accumulate_grows_while_a_replayed_share_stays(
+    protocol: str, generation: int
+) -> None:
+    assert 0 <= plan.synthetic_ratio(SPEC, arm(protocol), generation) <= 0.75
+    grown = [plan.synthetic_ratio(SPEC, arm("accumulate"), j) for j in range(1, generation + 2)]
+    assert sorted(set(grown)) == grown
+    replayed = arm("mixed", human_fraction=0.1, human_text=HumanText.REPLAYED)
+    assert len({plan.synthetic_ratio(SPEC, replayed, j) for j in range(1, generation + 2)}) == 1
+
+
+def refused(arms: tuple[ArmSpec, ...] = (), **changes: object) -> dict[str, str]:
+    """Return what is wrong with a specification, by field."""
+    with pytest.raises(InvalidRequest) as caught:
+        plan.validate(small_spec(**({"arms": arms} if arms else {}), **changes))
+    return {problem.field: problem.description for problem in caught.value.problems}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_protocol_can_be_run_by_its_name_alone(protocol: str) -> None:
+    plan.validate(small_spec(arms=(arm(protocol),)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field", "told"),
+    [
+        (arm("mixd"), "protocol", "did you mean mixed"),
+        (arm("replace", "a", control="b"), "control", "a -> b -> a"),
+        (arm("replace", "a", domains=("wiki", "news")), "domains", "no domain 'news'; known are wiki, code"),
+        (arm("replace", "a", domains=("wiki", "wiki")), "domains", "listed twice"),
+        (arm("replace", "a", feeds_on=("a",)), "feeds_on", "name others"),
+        (arm("replace", "a", feeds_on=("nobody",)), "feeds_on", "'nobody': no such arm"),
+        (arm("replace", "a", feeds_on=("b", "b")), "feeds_on", "listed twice"),
+        (arm("replace", "a", feeds_on=("b",), real_share=0.5), "feeds_on", "'b' has another real_share"),
+        (arm("human", "a", feeds_on=("b",)), "feeds_on", "takes nothing that was written"),
+        (arm("replace", "a", human_fraction=0.1), "human_fraction", "does not read it; those that do: mixed, weighted"),
+        (arm("accumulate", "a", human_text=HumanText.REPLAYED), "human_text", "those that do: mixed, weighted"),
+        (arm("mixed", "a", real_weight=0.5), "real_weight", "those that do: weighted"),
+        (arm("weighted", "a", real_weight=0.5, human_fraction=0.0), "real_weight", "only one kind"),
+        (arm("weighted", "a", real_weight=0.5, synthetic_fraction=0.0), "real_weight", "only one kind"),
+        (arm("cycle-incremental", "a", human_fraction=0.6), "human_fraction", "nothing more can be replaced"),
+        (arm("replace", "a", edit=EditSpec()), "edit", "'replace' trains on none"),
+        (arm("untouched", "a", selection=SelectionSpec()), "selection", "trains on nothing"),
+        (arm("replace", "a", selection=SelectionSpec()), "selection.rule", "no more documents than are kept"),
+        (
+            arm("mixed", "a", human_fraction=1.0, synthetic_fraction=1.0, selection=SelectionSpec()),
+            "selection.rule",
+            "no more documents than are kept",
+        ),
+        (arm("human", "a", selection=SelectionSpec(human_free=True)), "selection.human_free", "nothing but human"),
+        (
+            arm("half-history", "a", selection=SelectionSpec(human_free=True)),
+            "selection.human_free",
+            "nothing but human",
+        ),
+        (
+            arm(
+                "accumulate",
+                "a",
+                part=1,
+                parts=2,
+                feeds_on=("b",),
+                selection=SelectionSpec(rule=SelectionRule.VERIFIER),
+            ),
+            "selection.rule",
+            "a verifier knows the real text behind this arm's prompts",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_the_field(wrong: ArmSpec, field: str, told: str) -> None:
+    domains = (DomainSpec(name="wiki"), DomainSpec(name="code"))
+    other = arm("replace", "b", control=wrong.name if wrong.control else None)
+    problems = refused((other, wrong), dataset=DatasetSpec(domains=domains))
+    assert told in problems[f"arms[1].{field}"]
+    assert {path for path in problems if not path.startswith("arms[1]")} <= {"arms[0].control"}
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        SelectionSpec(),
+        SelectionSpec(rule=SelectionRule.SURPLEXITY, human_free=True),
+        SelectionSpec(rule=SelectionRule.VERIFIER),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["accumulate", "accumulate-subsample", "replace-growing"])
+def test_pools_that_hold_more_than_is_kept_can_be_selected_from(protocol: str, selection: SelectionSpec) -> None:
+    plan.validate(small_spec(arms=(arm(protocol, selection=selection),)))
+
+
+def test_rules_that_leave_out_by_themselves_need_no_larger_pool() -> None:
+    for rule in (SelectionRule.NEAR_DUPLICATES, SelectionRule.DETECTOR, SelectionRule.VERIFIER):
+        plan.validate(small_spec(arms=(arm("replace", selection=SelectionSpec(rule=rule)),)))
+
+
+def test_parts_of_different_numbers_overlap_and_are_refused() -> None:
+    thirds, halves = arm("replace", "a", part=2, parts=3), arm("replace", "b", part=1, parts=2)
+    assert "with 2 and 3 the parts overlap" in refused((thirds, halves))["arms"]
+    plan.validate(small_spec(arms=(HUMAN, thirds)))
+
+
+def test_prompts_that_stay_cannot_grow() -> None:
+    problems = refused((arm("replace-growing"),), prompt_selection=PromptSelection.FIXED)
+    assert "set prompt_selection: FRESH" in problems["arms[0].protocol"]
+
+
+def test_a_chain_of_controls_is_none_that_ends_in_itself() -> None:
+    plan.validate(small_spec(arms=(HUMAN, arm("replace", "a", control="human"), arm("replace", "b", control="a"))))
+
+
+def test_generations_that_there_are_not_cannot_be_examined_across_domains() -> None:
+    problems = refused(evaluation=replace(SPEC.evaluation, across_generations=(0, 4)))
+    assert problems == {"evaluation.across_generations": "must be at most 3, the last generation"}
+
+
+def test_every_domain_needs_a_source() -> None:
+    dataset = DatasetSpec(domains=(DomainSpec(name="a"), DomainSpec(name="b", source=" ")))
+    assert list(refused(dataset=dataset)) == ["dataset.domains[1].source"]
 
 
 def test_everything_that_is_wrong_with_a_specification_is_told_at_once() -> None:
