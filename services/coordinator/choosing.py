@@ -1,63 +1,25 @@
-"""From the portions of a protocol to the corpora that the next model is trained on: drawing, selecting, editing.
+"""From the portions of a protocol to the corpora that the next model is trained on: editing, drawing, selecting.
 
 Whole corpora are passed on as they are. Everything else is work of the analyzer (which documents) and of the generator
-(what a model expects of them, ToEdit, a detector); references travel, texts stay in the store.
+(what a model expects of them, ToEdit, a detector); references travel, texts stay in the store. What a rule does not
+need is not asked for: scores for SURPLEXITY only, a classifier for DETECTOR with one, real continuations for VERIFIER.
+Every answer is found again by the digest of its request, so a corpus that stays in the pool is asked about once per
+model. Asked one after the other: the generator has one device.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ouroscope.records.artifacts import ArtifactRef
-from ouroscope.records.runs import ArmSpec, EditSpec
-from ouroscope.records.selection import SelectDocuments, Selected, SelectionSource, SelectionSpec
-from services.coordinator.protocols import Portion, TrainingSet
+from ouroscope.records.generation import Classify, Edit, Score
+from ouroscope.records.selection import ORIGIN, SelectDocuments, SelectionRule, SelectionSource, SelectionSpec
+from ouroscope.seeds import derive_seed
+from services.coordinator.choices import Choice, Chosen
 from services.coordinator.workers import OnProgress, Workers
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """What is to be chosen for the next model of an arm."""
-
-    model: ArtifactRef
-    """M_j, which scores and edits where that is asked for."""
-    generation: int
-    portions: TrainingSet
-    documents: int
-    """Documents of one generation: what a selection without another number keeps."""
-    selection: SelectionSpec | None = None
-    edit: EditSpec | None = None
-    written: tuple[tuple[ArtifactRef, ArtifactRef], ...] = ()
-    """Synthetic corpora, each with the human windows whose beginnings it continues."""
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
-    """The training set T_j as the trainer takes it."""
-
-    corpora: tuple[ArtifactRef, ...]
-    weights: tuple[float, ...] = ()
-    """Of each corpus; empty where all are alike."""
-    selections: tuple[Selected, ...] = ()
-    """What was chosen of which pools; empty where whole corpora were taken."""
-
-
-def is_work(arm: ArmSpec, portions: TrainingSet) -> bool:
-    """Return whether anything has to be done before training: a draw, a selection, an edit."""
-    return bool(arm.selection or arm.edit) or any(portion.documents is not None for portion in portions)
-
-
-def whole(portions: TrainingSet) -> Chosen:
-    """Return the training set where nothing has to be done."""
-    corpora = tuple(corpus for portion in portions for corpus in portion.pool)
-    weights = tuple(portion.weight for portion in portions for _ in portion.pool)
-    return Chosen(corpora=corpora, weights=() if set(weights) == {1.0} else weights)
-
-
 async def choose(wanted: Choice, workers: Workers, tell: OnProgress) -> Chosen:
-    """Draw, select and edit as the arm wants it."""
-    parts = [await _part(wanted, portion, workers, tell) for portion in wanted.portions]
+    """Edit, draw and select as the arm wants it; the order of portions, corpora and weights stays."""
+    parts = [await _part(wanted, place, workers, tell) for place in range(len(wanted.portions))]
     weights = tuple(weight for part in parts for weight in part.weights)
     return Chosen(
         corpora=tuple(corpus for part in parts for corpus in part.corpora),
@@ -66,18 +28,47 @@ async def choose(wanted: Choice, workers: Workers, tell: OnProgress) -> Chosen:
     )
 
 
-async def _part(wanted: Choice, portion: Portion, workers: Workers, tell: OnProgress) -> Chosen:
+async def _part(wanted: Choice, place: int, workers: Workers, tell: OnProgress) -> Chosen:
+    portion = wanted.portions[place]
+    pool = [await _edited(wanted, corpus, workers, tell) for corpus in portion.pool]
     if wanted.selection is None and portion.documents is None:
-        return Chosen(corpora=portion.pool, weights=(portion.weight,) * len(portion.pool))
-    selected = await _select(wanted, portion, workers, tell)
+        return Chosen(corpora=tuple(pool), weights=(portion.weight,) * len(pool))
+    selection = wanted.selection or SelectionSpec()
+    request = SelectDocuments(
+        sources=tuple([await _source(wanted, selection, corpus, workers, tell) for corpus in pool]),
+        selection=selection,
+        documents=portion.documents or wanted.documents,
+        seed=derive_seed(wanted.seed, "portion", place),
+    )
+    selected = await workers.analyzer.select_documents(request, tell)
     return Chosen(corpora=(selected.corpus,), weights=(portion.weight,), selections=(selected,))
 
 
-async def _select(wanted: Choice, portion: Portion, workers: Workers, tell: OnProgress) -> Selected:
-    request = SelectDocuments(
-        sources=tuple(SelectionSource(corpus=corpus) for corpus in portion.pool),
-        selection=wanted.selection or SelectionSpec(),
-        documents=portion.documents or wanted.documents,
-        seed=wanted.seed,
+async def _edited(wanted: Choice, corpus: ArtifactRef, workers: Workers, tell: OnProgress) -> ArtifactRef:
+    """Return what M_j makes of a corpus: where the arm edits, human text is edited, and what models wrote stays."""
+    if wanted.edit is None or corpus in dict(wanted.written):
+        return corpus
+    request = Edit(
+        model=wanted.model,
+        corpus=corpus,
+        threshold=wanted.edit.threshold,
+        top_k=wanted.edit.top_k,
+        generation=wanted.generation,
+        seed=derive_seed(wanted.seed, "edit"),
     )
-    return await workers.analyzer.select_documents(request, tell)
+    return (await workers.generator.edit(request, tell)).corpus
+
+
+async def _source(
+    wanted: Choice, selection: SelectionSpec, corpus: ArtifactRef, workers: Workers, tell: OnProgress
+) -> SelectionSource:
+    """Return a corpus with what the rule needs to know of its documents."""
+    if selection.rule is SelectionRule.SURPLEXITY:
+        asked = Score(model=wanted.model, documents=corpus, max_tokens=wanted.max_tokens, backend=wanted.backend)
+        return SelectionSource(corpus=corpus, predictions=(await workers.generator.score(asked, tell)).predictions)
+    if selection.rule is SelectionRule.DETECTOR and selection.scorer != ORIGIN:
+        judged = await workers.generator.classify(Classify(classifier=selection.scorer, corpus=corpus), tell)
+        return SelectionSource(corpus=corpus, detections=judged.detections)
+    if selection.rule is SelectionRule.VERIFIER:
+        return SelectionSource(corpus=corpus, reference=dict(wanted.written).get(corpus))
+    return SelectionSource(corpus=corpus)

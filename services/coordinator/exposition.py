@@ -44,9 +44,16 @@ class Exported:
     """Whether this process was told of the run itself; generations that come before are those of earlier processes."""
 
 
-def prompts_label(run: Run) -> str:
-    """Return the name of the text that models are examined on: `embedded`, or the name of the file without folders."""
-    return PurePath(run.spec.dataset.source).name or run.spec.dataset.source
+def prompts_label(run: Run, arm: str | None = None) -> str:
+    """Return the name of the text that models of an arm, or of any, are examined on.
+
+    It is `embedded`, the name of the file without folders, or the domains, joined by `+`.
+    """
+    dataset = run.spec.dataset
+    if not dataset.domains:
+        return PurePath(dataset.source).name or dataset.source
+    own = next((one.domains for one in run.spec.arms if one.name == arm), ())
+    return "+".join(sorted(own or (domain.name for domain in dataset.domains)))
 
 
 def run_id(run: Run) -> str:
@@ -91,7 +98,7 @@ def _add_value(
 ) -> None:
     names = ("run", "arm", "prompts") if value.model else ("run", "arm")
     family = families.setdefault((value.id, value.model), value_gauge("ouroscope", value, unit, names))
-    family.add_metric([run_id(run), arm, *([prompts_label(run)] if value.model else [])], mean)
+    family.add_metric([run_id(run), arm, *([prompts_label(run, arm)] if value.model else [])], mean)
 
 
 def run_families(shown: Sequence[Exported]) -> list[Metric]:

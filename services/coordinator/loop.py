@@ -17,7 +17,7 @@ from ouroscope.records.generation import Generate, SamplingSpec, WindowSpec
 from ouroscope.records.runs import ArmSpec, RunSpec
 from ouroscope.records.training import FineTune
 from services.coordinator import plan
-from services.coordinator.choosing import Choice, Chosen
+from services.coordinator.choices import Choice, Chosen
 from services.coordinator.plan import Turn
 from services.coordinator.protocols import Pools, training_set
 

@@ -19,6 +19,7 @@ WEIGHTS: Mapping[str, float] = {
     "model": 1.0,
     "baseline": 3.0,
     "prompts": 1.0,
+    "fresh": 1.0,
     "generate": 4.0,
     "samples": 0.5,
     "score": 4.0,

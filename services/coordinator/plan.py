@@ -1,7 +1,8 @@
 """Every decision between two stages of the loop, as pure functions of the specification and of what happened so far.
 
 Nothing here calls a service or looks at a clock, so a resumed run decides as the first one did. Arms of one run share
-all seeds: same prompts and same noise on both sides make a comparison pair by pair.
+all seeds: same prompts and same noise on both sides make a comparison pair by pair. Which windows of human text are
+taken stands in `windows`, what training sets are made of in `mixture`, what is refused in `validation`.
 """
 
 from __future__ import annotations
@@ -12,17 +13,26 @@ from dataclasses import dataclass
 
 from ouroscope.errors import CapabilityMissing, InvalidRequest, NotFound, PreconditionFailed, Unavailable
 from ouroscope.records.analysis import Compare, PastEffects
-from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
+from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.checks import Problems
-from ouroscope.records.generation import BackendInfo, Capability, SamplingSpec, WindowSpec
-from ouroscope.records.runs import ArmSpec, PromptSelection, RunSpec, Start
+from ouroscope.records.generation import BackendInfo, Capability, SamplingSpec
+from ouroscope.records.runs import ArmSpec, RunSpec, Start
 from ouroscope.records.training import Method, Recipe
 from ouroscope.seeds import derive_seed
-from services.coordinator import choosing
-from services.coordinator.choosing import Choice
-from services.coordinator.protocols import Pools, Portion, Terms, TrainingSet, problem_with, training_set
+from services.coordinator.choices import Choice, is_work
+from services.coordinator.mixture import example_set
+from services.coordinator.mixture import feeders_of as feeders_of
+from services.coordinator.mixture import synthetic_ratio as synthetic_ratio
+from services.coordinator.mixture import terms_of as terms_of
+from services.coordinator.protocols import Pools, TrainingSet
+from services.coordinator.validation import validate as validate
+from services.coordinator.windows import across_window as across_window
+from services.coordinator.windows import human_window as human_window
+from services.coordinator.windows import last_window as last_window
+from services.coordinator.windows import prompt_window as prompt_window
+from services.coordinator.windows import sample_window as sample_window
 
-STAGES = ("prompts", "generate", "samples", "score", "analyse", "compare", "across", "choose", "fine_tune")
+STAGES = ("prompts", "fresh", "generate", "samples", "score", "analyse", "compare", "across", "choose", "fine_tune")
 """Stages of one generation in their order; some are not always wanted, see `stages_of`."""
 
 SETUP_STAGES = ("dataset", "model", "baseline")
@@ -67,27 +77,6 @@ def lanes_of(run: str, spec: RunSpec) -> tuple[Lane, ...]:
 def arm_named(spec: RunSpec, name: str) -> ArmSpec:
     """Return the arm of that name, which the specification is known to have."""
     return next(arm for arm in spec.arms if arm.name == name)
-
-
-def validate(spec: RunSpec) -> RunSpec:
-    """Return `spec` if it can be run as far as can be told without a model.
-
-    Raises:
-        InvalidRequest: with every problem; those that one record can see are told by the records themselves.
-    """
-    problems = Problems("run specification")
-    for position, arm in enumerate(spec.arms):
-        if problem := problem_with(arm.protocol, f"arms[{position}].protocol"):
-            problems.found.append(problem)
-    problems.check(bool(spec.model.strip()), "model", "name an embedded model, a directory or a Hugging Face id")
-    problems.check(bool(spec.dataset.source.strip()), "dataset.source", "write `embedded` or a path")
-    longest = spec.evaluation.prompt_length + 1
-    fits = spec.evaluation.max_tokens >= longest
-    kept = not spec.recipe.lora.keep_adapter or spec.recipe.method is Method.LORA
-    problems.check(kept, "recipe.lora.keep_adapter", "needs recipe.method: LORA, or there is no adapter to keep")
-    problems.check(fits, "evaluation.max_tokens", f"must be at least prompt_length + 1 = {longest}")
-    problems.raise_any()
-    return spec
 
 
 def check_backend(spec: RunSpec, found: Sequence[BackendInfo]) -> None:
@@ -167,12 +156,13 @@ def is_last(spec: RunSpec, generation: int) -> bool:
 
 def stages_of(spec: RunSpec, arm: ArmSpec, generation: int) -> tuple[str, ...]:
     """Return the stages of one generation in their order."""
-    trained = not is_last(spec, generation) and bool(_example_set(spec, arm, generation + 1))
+    portions = () if is_last(spec, generation) else example_set(spec, arm, generation + 1)
     wanted = {
+        "fresh": human_window(spec, arm, 0, generation) != prompt_window(spec, arm, 0, generation),
         "samples": spec.evaluation.samples > 0,
         "across": across_wanted(spec, generation),
-        "choose": trained and choosing.is_work(arm, _example_set(spec, arm, generation + 1)),
-        "fine_tune": trained,
+        "choose": bool(portions) and is_work(arm, portions),
+        "fine_tune": bool(portions),
     }
     return tuple(stage for stage in STAGES if wanted.get(stage, True))
 
@@ -182,44 +172,9 @@ def generations_total(spec: RunSpec) -> int:
     return len(spec.arms) * spec.seeds * (spec.generations + 1)
 
 
-def prompt_window(spec: RunSpec, arm: ArmSpec, seed: int, generation: int) -> WindowSpec:
-    """Return which human windows are the prompts of a generation: a slice of its own, or always the first."""
-    fixed = spec.prompt_selection is PromptSelection.FIXED
-    return _slice(spec, arm, seed, 0 if fixed else generation)
-
-
-def human_window(spec: RunSpec, arm: ArmSpec, seed: int, generation: int) -> WindowSpec:
-    """Return which human windows may be trained on after a generation: fresh ones, whatever the prompts are."""
-    return _slice(spec, arm, seed, generation)
-
-
-def last_window(spec: RunSpec) -> WindowSpec:
-    """Return the furthest slice that the run will ever ask for: if the pool holds this one, it holds all."""
-    return max(
-        (human_window(spec, arm, 0, spec.generations) for arm in spec.arms),
-        key=lambda window: window.offset + window.count,
-    )
-
-
-def sample_window(spec: RunSpec, arm: ArmSpec) -> WindowSpec:
-    """Return which held-out windows every generation continues for the reader; the same in all arms and seeds."""
-    seed = derive_seed(spec.seed, "samples")
-    return dataclasses.replace(_slice(spec, arm, 0, 0), count=spec.evaluation.samples, seed=seed)
-
-
-def _slice(spec: RunSpec, arm: ArmSpec, seed: int, position: int) -> WindowSpec:
-    return WindowSpec(
-        document_tokens=spec.document_tokens,
-        prefix_tokens=spec.prefix_tokens(arm),
-        count=spec.documents,
-        offset=position * spec.documents,
-        seed=derive_seed(spec.seed, "windows", seed),
-    )
-
-
 def sampling(spec: RunSpec, arm: ArmSpec, seed: int, generation: int) -> SamplingSpec:
     """Return how a generation writes: as many new tokens as the real continuation has, exactly or at most."""
-    return _sampling(spec, arm, derive_seed(spec.seed, "sampling", seed, generation))
+    return _sampling(spec, arm, derive_seed(spec.seed, "sampling", seed, generation, *_own_noise(spec, arm)))
 
 
 def sample_sampling(spec: RunSpec, arm: ArmSpec, seed: int) -> SamplingSpec:
@@ -232,6 +187,12 @@ def _sampling(spec: RunSpec, arm: ArmSpec, seed: int) -> SamplingSpec:
     # A server that knows no least length cannot be told more than that a document may end early.
     least = new_tokens if spec.sampling.min_new_tokens else 0
     return dataclasses.replace(spec.sampling, min_new_tokens=least, max_new_tokens=new_tokens, seed=seed)
+
+
+def _own_noise(spec: RunSpec, arm: ArmSpec) -> tuple[str, ...]:
+    """Return what sets the noise of arms that share a pool apart: with equal noise all would write the same text."""
+    shared = arm.feeds_on or any(arm.name in other.feeds_on for other in spec.arms)
+    return (arm.name,) if shared else ()
 
 
 def recipe(spec: RunSpec, seed: int, generation: int) -> Recipe:
@@ -275,22 +236,6 @@ def across_sampling(spec: RunSpec, arm: ArmSpec, seed: int) -> SamplingSpec:
     return _sampling(spec, arm, derive_seed(spec.seed, "across sampling", seed))
 
 
-def feeders_of(spec: RunSpec, arm: ArmSpec) -> tuple[ArmSpec, ...]:
-    """Return the other arms whose text joins the pool of this one."""
-    return tuple(arm_named(spec, name) for name in arm.feeds_on)
-
-
-def terms_of(spec: RunSpec, arm: ArmSpec) -> Terms:
-    """Return what the specification says to the protocol of an arm."""
-    return Terms(
-        documents=spec.documents,
-        human_fraction=arm.human_fraction,
-        synthetic_fraction=arm.synthetic_fraction,
-        human_text=arm.human_text,
-        real_weight=arm.real_weight,
-    )
-
-
 def choice(
     spec: RunSpec,
     arm: ArmSpec,
@@ -310,42 +255,11 @@ def choice(
         selection=arm.selection,
         edit=arm.edit,
         written=written,
-        seed=derive_seed(spec.seed, "choice", seed, generation),
+        backend=spec.backend,
+        # A document is scored to its end, whatever the examination looks at.
+        max_tokens=max(spec.evaluation.max_tokens, spec.document_tokens),
+        seed=derive_seed(spec.seed, "choice", seed, generation, *_own_noise(spec, arm)),
     )
-
-
-def synthetic_ratio(spec: RunSpec, arm: ArmSpec, generation: int) -> float:
-    """Return the share of synthetic tokens, in [0, 1], in what the model of a generation was last trained on.
-
-    The protocol itself is asked, with stand-ins for the corpora (all have equally many tokens), so a new protocol
-    needs no line here. Where documents are selected by what they say, it is the share of the pool: what was really
-    chosen stands in `Generation.selections`.
-    """
-    portions = _example_set(spec, arm, generation) if generation else ()
-    share = [(_size(spec, portion), _human_share(portion), portion.weight) for portion in portions]
-    total = sum(size * weight for size, _, weight in share)
-    written = 1 - spec.prefix_tokens(arm) / spec.document_tokens
-    return written * sum(size * weight * (1 - human) for size, human, weight in share) / total if total else 0.0
-
-
-def _example_set(spec: RunSpec, arm: ArmSpec, rounds: int) -> TrainingSet:
-    """Ask the protocol with stand-ins for the corpora."""
-    human, synthetic = (tuple(_stand_in(side, j) for j in range(rounds)) for side in (0, 1))
-    others = tuple(tuple(_stand_in(2 + k, j) for k in range(len(arm.feeds_on))) for j in range(rounds))
-    pools = Pools(human=human, synthetic=synthetic, others=others, prompts=human)
-    return training_set(arm.protocol, pools, terms_of(spec, arm))
-
-
-def _size(spec: RunSpec, portion: Portion) -> int:
-    return portion.documents if portion.documents is not None else spec.documents * len(portion.pool)
-
-
-def _human_share(portion: Portion) -> float:
-    return sum(corpus.digest.startswith("0") for corpus in portion.pool) / len(portion.pool)
-
-
-def _stand_in(side: int, position: int) -> ArtifactRef:
-    return ArtifactRef(ArtifactKind.CORPUS, f"{side}{position:063x}")
 
 
 def parse_lane(name: str) -> tuple[str, str | None, int | None, int | None]:

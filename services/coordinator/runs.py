@@ -13,7 +13,7 @@ from ouroscope.rpc.paging import page_size, read_token, write_token
 from services.coordinator import plan
 from services.coordinator.board import Board
 from services.coordinator.database import History
-from services.coordinator.dataset import check_source
+from services.coordinator.dataset.sources import check_source
 from services.coordinator.plan import Lane, parse_lane
 from services.coordinator.requests import read_request_id
 from services.coordinator.rows import place_of

@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 from ouroscope.canonical import from_plain, to_plain
 from ouroscope.errors import OuroscopeError
 from ouroscope.records.analysis import AnalyzeCorpus, Report
 from ouroscope.records.artifacts import ArtifactRef
-from ouroscope.records.generation import PreparePrompts
+from ouroscope.records.checks import Problems
+from ouroscope.records.generation import ModelInfo, PreparePrompts, WindowSpec
 from ouroscope.records.progress import Progress
-from ouroscope.records.runs import RunSpec, StageTime
+from ouroscope.records.runs import ArmSpec, RunSpec, StageTime
+from ouroscope.records.training import CheckRecipe
 from ouroscope.store import ArtifactStore
 from ouroscope.telemetry import tracing
-from services.coordinator import dataset, plan
+from services.coordinator import plan
+from services.coordinator.across import Beginnings
 from services.coordinator.board import Board
 from services.coordinator.database import History
-from services.coordinator.dataset import Dataset
+from services.coordinator.dataset.preparing import joined, prepare
+from services.coordinator.dataset.texts import Dataset
 from services.coordinator.patience import Patiently
 from services.coordinator.stages import Plain, Setup, Steps, scoring
 from services.coordinator.workers import OnProgress, Workers
@@ -56,7 +60,9 @@ class RunSetup:
         """Do all of it and return what the lanes share."""
         await self._check_backend()
         corpora = await self._dataset()
-        setup = Setup(model=await self._model(corpora), dataset=corpora)
+        model = await self._model(corpora)
+        await self._check_recipe(model)
+        setup = Setup(model=model, dataset=corpora, across=await self._windows_across(corpora, model))
         await self._baseline(setup)
         return setup
 
@@ -68,7 +74,15 @@ class RunSetup:
         async def work() -> None:
             plan.check_backend(self._spec, await self._workers.generator.list_backends())
 
-        place = (f"runs/{self._run_id}", None, 0, "backend")
+        await self._ask("backend", work)
+
+    async def _check_recipe(self, model: ArtifactRef) -> None:
+        """Ask the trainer now what it would refuse after generation 0. Not remembered, as with the backend."""
+        question = CheckRecipe(model=model, recipe=plan.recipe(self._spec, seed=0, generation=0))
+        await self._ask("recipe", lambda: self._workers.trainer.check_recipe(question))
+
+    async def _ask(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        place = (f"runs/{self._run_id}", None, 0, what)
         await self._patiently(work, lambda why: self._board.wait(*place, why))
 
     async def _dataset(self) -> Dataset:
@@ -78,19 +92,47 @@ class RunSetup:
             def report(progress: Progress) -> None:
                 loop.call_soon_threadsafe(tell, progress)
 
-            return to_plain(await asyncio.to_thread(dataset.prepare, self._store, self._spec, report))
+            return to_plain(await asyncio.to_thread(prepare, self._store, self._spec, report))
 
         return from_plain(Dataset, await self._stage("dataset", work))
 
     async def _model(self, corpora: Dataset) -> ArtifactRef:
         async def work(tell: OnProgress) -> Plain:
-            model = (await self._workers.generator.import_model(self._spec.model, on_progress=tell)).model
-            # The furthest slice first: a pool that is too small is told now, not after hours in generation 9.
-            furthest = PreparePrompts(model=model, corpus=corpora.prompts, window=plan.last_window(self._spec))
-            await self._workers.generator.prepare_prompts(furthest, tell)
-            return str(model)
+            info = await self._workers.generator.import_model(self._spec.model, on_progress=tell)
+            check_context(self._spec, info)
+            # The furthest slices first: a pool that is too small is told now, not after hours in generation 9.
+            for pool, window in furthest(self._spec, corpora):
+                request = PreparePrompts(model=info.model, corpus=pool, window=window)
+                await self._workers.generator.prepare_prompts(request, tell)
+            return str(info.model)
 
         return ArtifactRef.parse(await self._stage("model", work))
+
+    async def _windows_across(self, corpora: Dataset, model: ArtifactRef) -> tuple[Beginnings, ...]:
+        """Cut equally many held-out windows of every domain, one corpus for each length of the real prefix."""
+        numbers = range(self._spec.generations + 1)
+        if not self._spec.evaluation.across_documents or not any(plan.across_wanted(self._spec, j) for j in numbers):
+            return ()
+
+        async def work(tell: OnProgress) -> Plain:
+            arms, found = {self._spec.prefix_tokens(arm): arm for arm in self._spec.arms}, []
+            for prefix, arm in sorted(arms.items(), key=lambda one: one[0]):
+                windows = await self._cut_across(corpora, model, arm, tell)
+                found.append(Beginnings(prefix_tokens=prefix, windows=windows))
+            return to_plain(tuple(found))
+
+        return tuple(from_plain(Beginnings, plain) for plain in await self._stage("across", work))
+
+    async def _cut_across(self, corpora: Dataset, model: ArtifactRef, arm: ArmSpec, tell: OnProgress) -> ArtifactRef:
+        window, cut = plan.across_window(self._spec, arm), list[ArtifactRef]()
+        for name in sorted(domain.name for domain in self._spec.dataset.domains):
+            request = PreparePrompts(model=model, corpus=corpora.of((name,)).heldout, window=window)
+            try:
+                cut.append((await self._workers.generator.prepare_prompts(request, tell)).corpus)
+            except OuroscopeError as error:
+                error.add_note(f"domain {name}")
+                raise
+        return await asyncio.to_thread(joined, self._store, cut)
 
     async def _baseline(self, setup: Setup) -> None:
         """Measure the base model beside a unigram and a uniform one: a reader should see what collapses from where."""
@@ -130,6 +172,31 @@ class RunSetup:
             return answer
 
         return await self._steps(stage, step)
+
+
+def furthest(spec: RunSpec, corpora: Dataset) -> Iterator[tuple[ArtifactRef, WindowSpec]]:
+    """Yield the pool of each set of domains that arms read, with the furthest slice that is ever cut of it."""
+    arms: dict[ArtifactRef, list[ArmSpec]] = {}
+    for arm in spec.arms:
+        arms.setdefault(corpora.of(arm.domains).prompts, []).append(arm)
+    for pool, readers in arms.items():
+        yield pool, plan.last_window(spec, readers)
+
+
+def check_context(spec: RunSpec, model: ModelInfo) -> None:
+    """Check that what is asked of a model fits into what it sees at once.
+
+    Longer texts can be scored all the same, through windows that overlap.
+
+    Raises:
+        InvalidRequest: a prompt, or a document with its continuation, does not fit.
+    """
+    problems, context = Problems("run specification"), model.context_tokens
+    told = f"the model sees {context} tokens at once; lower it to that at most"
+    problems.check(spec.document_tokens <= context, "document_tokens", f"{spec.document_tokens} are too many: {told}")
+    length = spec.evaluation.prompt_length
+    problems.check(length <= context, "evaluation.prompt_length", f"{length} are too many: {told}")
+    problems.raise_any()
 
 
 def value_of(report: Report, metric: str) -> float | None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ouroscope.canonical import from_plain, to_plain
-from ouroscope.errors import InvalidRequest, OuroscopeError
-from ouroscope.records.analysis import AnalyzeCorpus, Compare, PastEffects, Report
+from ouroscope.errors import OuroscopeError
+from ouroscope.records.analysis import AnalyzeCorpus, Compare, PastEffects
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import View
 from ouroscope.records.generation import (
@@ -28,14 +28,16 @@ from ouroscope.records.progress import Progress
 from ouroscope.records.runs import ArmSpec, RunSpec, RunState, StageTime
 from ouroscope.records.training import FineTune
 from ouroscope.telemetry import tracing
-from services.coordinator import choosing, plan
+from services.coordinator import across, choosing, plan
+from services.coordinator.across import Across, Beginnings
+from services.coordinator.answers import measured, published
 from services.coordinator.board import Board
-from services.coordinator.choosing import Choice, Chosen
+from services.coordinator.choices import Choice, Chosen, is_work, whole
 from services.coordinator.database import History
-from services.coordinator.dataset import Dataset
+from services.coordinator.dataset.texts import Dataset, Texts
 from services.coordinator.patience import Patiently
 from services.coordinator.plan import Lane
-from services.coordinator.rows import Counted, Measured
+from services.coordinator.rows import Counted
 from services.coordinator.verdicts import run_verdicts
 from services.coordinator.workers import OnProgress, Workers
 
@@ -60,6 +62,8 @@ class Setup:
     model: ArtifactRef
     """M_0."""
     dataset: Dataset
+    across: tuple[Beginnings, ...] = ()
+    """What models continue of every domain; empty where nobody asked for it."""
 
 
 class Others(Protocol):
@@ -91,6 +95,8 @@ class LaneStages:
         self._run = f"runs/{lane.run}"
         self._spec = spec
         self._setup = setup
+        self._arm = plan.arm_named(spec, lane.arm)
+        self._texts = setup.dataset.of(self._arm.domains)
         self._workers = workers
         self._history = history
         self._board = board
@@ -106,11 +112,11 @@ class LaneStages:
 
     async def heldout(self) -> ArtifactRef:
         """Return text that nobody trains on."""
-        return self._setup.dataset.heldout
+        return self._texts.heldout
 
     async def cut_windows(self, generation: int, window: WindowSpec) -> ArtifactRef:
         """Return human windows of the prompt pool."""
-        request = PreparePrompts(model=self._setup.model, corpus=self._setup.dataset.prompts, window=window)
+        request = PreparePrompts(model=self._setup.model, corpus=self._texts.prompts, window=window)
 
         async def work(tell: OnProgress) -> tuple[str, dict[str, Any]]:
             made = await self._workers.generator.prepare_prompts(request, tell)
@@ -120,7 +126,7 @@ class LaneStages:
 
     async def cut_fresh(self, generation: int, window: WindowSpec) -> ArtifactRef:
         """Return human windows to train on, where the prompts are others."""
-        request = PreparePrompts(model=self._setup.model, corpus=self._setup.dataset.prompts, window=window)
+        request = PreparePrompts(model=self._setup.model, corpus=self._texts.prompts, window=window)
 
         async def work(tell: OnProgress) -> tuple[str, dict[str, Any]]:
             return str((await self._workers.generator.prepare_prompts(request, tell)).corpus), {}
@@ -138,9 +144,8 @@ class LaneStages:
 
     async def write_samples(self, model: ArtifactRef, generation: int, sampling: SamplingSpec) -> None:
         """Continue the fixed held-out windows; the same prompts in all generations."""
-        arm = plan.arm_named(self._spec, self._lane.arm)
-        window = plan.sample_window(self._spec, arm)
-        cut = PreparePrompts(model=self._setup.model, corpus=self._setup.dataset.heldout, window=window)
+        window = plan.sample_window(self._spec, self._arm)
+        cut = PreparePrompts(model=self._setup.model, corpus=self._texts.heldout, window=window)
 
         async def work(tell: OnProgress) -> tuple[str, dict[str, Any]]:
             prompts = (await self._workers.generator.prepare_prompts(cut, tell)).corpus
@@ -158,7 +163,7 @@ class LaneStages:
 
     async def score(self, generation: int, model: ArtifactRef, corpus: ArtifactRef) -> tuple[ArtifactRef, ArtifactRef]:
         """Return the probabilities of M_j on held-out text and D_j, and those of M_0 on D_j."""
-        own = scoring(self._spec, self._setup.dataset, model, documents=corpus)
+        own = scoring(self._spec, self._texts, model, documents=corpus)
         evaluation = self._spec.evaluation
         base = Score(
             model=self._setup.model,
@@ -235,10 +240,33 @@ class LaneStages:
         plain = await self._stage(generation, "compare", work)
         return None if plain is None else from_plain(PastEffects, plain)
 
+    async def examine_across(self, generation: int, model: ArtifactRef, sampling: SamplingSpec) -> None:
+        """Ask M_j about held-out text of every domain, let it continue some of it, and measure each domain apart."""
+        prefix = self._spec.prefix_tokens(self._arm)
+        wanted = Across(
+            domains=tuple(domain.name for domain in self._spec.dataset.domains),
+            score=scoring(self._spec, self._setup.dataset, model),
+            windows=next((one.windows for one in self._setup.across if one.prefix_tokens == prefix), None),
+            sampling=sampling,
+            generation=generation,
+        )
+
+        async def work(tell: OnProgress) -> tuple[None, dict[str, Any]]:
+            seen = await across.examine(wanted, await self._known_across(generation), self._workers, tell)
+            return None, {"across": seen.reports, "across_predictions": seen.predictions, "across_corpus": seen.corpus}
+
+        await self._stage(generation, "across", work)
+
+    async def _known_across(self, generation: int) -> ArtifactRef | None:
+        """Return what M_j expects of all domains where it was asked that already: in an arm that reads them all."""
+        if self._texts is not self._setup.dataset:
+            return None
+        return (await self._history.generation(self._lane, generation)).generation.predictions
+
     async def choose(self, generation: int, wanted: Choice) -> Chosen:
         """Return T_j; whole corpora need no work."""
-        if not choosing.is_work(plan.arm_named(self._spec, self._lane.arm), wanted.portions):
-            return choosing.whole(wanted.portions)
+        if not is_work(self._arm, wanted.portions):
+            return whole(wanted.portions)
 
         async def work(tell: OnProgress) -> tuple[Plain, dict[str, Any]]:
             chosen = await choosing.choose(wanted, self._workers, tell)
@@ -316,7 +344,7 @@ class LaneStages:
 
 def scoring(
     spec: RunSpec,
-    dataset: Dataset,
+    texts: Texts,
     model: ArtifactRef,
     *,
     documents: ArtifactRef | None = None,
@@ -326,33 +354,14 @@ def scoring(
     evaluation = spec.evaluation
     return Score(
         model=model,
-        prompts=dataset.questions,
+        prompts=texts.questions,
         prompt_length=evaluation.prompt_length,
         prompt_unit=evaluation.prompt_unit,
-        heldout=dataset.heldout,
+        heldout=texts.heldout,
         documents=documents,
         unigram_corpus=unigram,
         max_tokens=evaluation.max_tokens,
         last_n=evaluation.last_n,
         max_documents=evaluation.scored_documents,
         backend=spec.backend,
-    )
-
-
-def published(report: Report) -> ArtifactRef:
-    """Return where a report lies."""
-    if report.report is None:
-        raise InvalidRequest("the analyzer did not publish the report of a stored corpus; is it another version?")
-    return report.report
-
-
-def measured(report: Report) -> tuple[Measured, ...]:
-    """Return the values of a report without their intervals, for the exporter.
-
-    Text and network at the smallest budget, which all generations reach: a series must not jump with the budget.
-    """
-    text = report.rungs[0].metrics if report.rungs else ()
-    return (
-        *(Measured(id=value.id, value=value.value) for value in text),
-        *(Measured(id=value.id, value=value.value, model=True) for value in report.model_metrics),
     )

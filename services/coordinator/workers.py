@@ -23,7 +23,7 @@ from ouroscope.records.generation import (
 )
 from ouroscope.records.progress import Progress
 from ouroscope.records.selection import SelectDocuments, Selected
-from ouroscope.records.training import FineTune, FineTuned
+from ouroscope.records.training import CheckRecipe, FineTune, FineTuned
 
 OnProgress = Callable[[Progress], Awaitable[None] | None]
 """Told how far long work is; the clients of the services declare the same."""
@@ -56,6 +56,9 @@ class Generator(Protocol):
 
 class Trainer(Protocol):
     """What is needed of a trainer."""
+
+    async def check_recipe(self, request: CheckRecipe) -> None:
+        """Tell everything at once for which it would refuse to train so."""
 
     async def fine_tune(self, request: FineTune, on_progress: OnProgress | None = None) -> FineTuned:
         """Make the next model."""

@@ -22,6 +22,9 @@ from ouroscope.tokens import Tokens
 Pulse = Callable[[int], None]
 """Called after every step with the number of tokens that it made; raises Cancelled when the work is to stop."""
 
+STAYS = -1
+"""In the place of a drawn token: the one that is there stays."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:

@@ -28,17 +28,19 @@ class _Shard:
     batch_size: int
 
 
-class _Notes:
+class Notes:
     """The small facts of finished shards, kept in the same draft as the documents."""
 
     def __init__(self, store: ArtifactStore, key: str) -> None:
         self._draft = store.draft(key)
 
-    def write(self, index: int, shard: _Shard) -> None:
-        self._draft.write(_note_name(index), json.dumps([shard.documents, shard.tokens, shard.batch_size]).encode())
+    def write(self, index: int, *numbers: int) -> None:
+        """Keep what is to be remembered of a shard."""
+        self._draft.write(_note_name(index), json.dumps(numbers).encode())
 
-    def read(self, index: int) -> _Shard:
-        return _Shard(*json.loads(self._draft.read(_note_name(index))))
+    def read(self, index: int) -> list[int]:
+        """Return what was kept of a shard."""
+        return list(json.loads(self._draft.read(_note_name(index))))
 
 
 def generate(
@@ -68,7 +70,7 @@ def generate(
     """
     require(backend, Capability.GENERATE)
     model = backend.open(request.model)
-    draft, notes = CorpusDraft(store, key), _Notes(store, key)
+    draft, notes = CorpusDraft(store, key), Notes(store, key)
     total = int(store.manifest(request.prompts).summary.get("documents") or 0)
     meter = Meter(task, "generate", total, on_tokens=on_tokens)
     shards = []
@@ -77,9 +79,9 @@ def generate(
             meter.begin(len(prompts), len(prompts) * request.sampling.max_new_tokens)
             written = model.write(_asked(prompts), request.sampling, plan.batch_size, meter.pulse)
             # The note first: a shard that is there always has its note.
-            notes.write(index, _summed(written))
+            notes.write(index, *_summed(written))
             draft.add(index, _documents(prompts, written.continuations, request))
-        shards.append(notes.read(index))
+        shards.append(_Shard(*notes.read(index)))
         meter.finish(len(prompts))
     return _published(draft, shards, model.served)
 
@@ -95,9 +97,9 @@ def _asked(prompts: Sequence[Document]) -> list[Prompt]:
     return [Prompt(prompt.id, prompt.text[: prompt.prefix_length]) for prompt in prompts]
 
 
-def _summed(written: Written) -> _Shard:
+def _summed(written: Written) -> tuple[int, int, int]:
     tokens = sum(each.tokens for each in written.continuations)
-    return _Shard(len(written.continuations), tokens, written.batch_size)
+    return len(written.continuations), tokens, written.batch_size
 
 
 def _documents(

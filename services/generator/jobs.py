@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ouroscope.operations.requests import request_digest
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.generation import (
     Capability,
+    Classified,
+    Classify,
+    Edit,
     EvaluatedTasks,
     EvaluateTasks,
     Generate,
@@ -32,6 +35,8 @@ from ouroscope.tokens import Tokens
 from services.generator import models, tasks, windows
 from services.generator.backend import Backend
 from services.generator.backends import Backends
+from services.generator.classifying import BATCH_SIZE, Opens, check_classifies, classify
+from services.generator.editing import check_edits, edit
 from services.generator.generation import generate
 from services.generator.meter import Task
 from services.generator.plan import plan_for
@@ -135,6 +140,35 @@ class Jobs:
                 return tasks.evaluate_tasks(self.store, own, asked, self.tasks_folder, task)
 
         return (asked, tasks.fingerprint(self.tasks_folder)), work
+
+    def edit(self, request: Edit) -> Job[Generated]:
+        """Draw the tokens of a text anew that a model finds too easy, in this process; batches as in `generate`."""
+        own = self.backends.own
+        check_edits(own)
+        self._check(model=request.model, corpus=request.corpus)
+        batch = request.batch_size or own.batch_size(request.model, 1)
+        asked, fingerprint = replace(request, batch_size=batch), _fingerprint(own)
+
+        def work(task: Task) -> Generated:
+            key = request_digest("Edit", asked, fingerprint)
+            with self._turn(own, task):
+                return edit(self.store, own, asked, plan_for(batch), key, task)
+
+        return (asked, fingerprint), work
+
+    def classify(self, request: Classify) -> Job[Classified]:
+        """Find the classifier now, so that a wrong name fails at once; the work copies and checks it and asks it."""
+        own = self.backends.own
+        check_classifies(own)
+        found = models.find(request.classifier)
+        self.store.manifest(request.corpus.expect(ArtifactKind.CORPUS, "corpus"))
+        asked = replace(request, batch_size=request.batch_size or BATCH_SIZE)
+
+        def work(task: Task) -> Classified:
+            with self._turn(own, task):
+                return classify(self.store, cast(Opens, own), found, asked, task, max_bytes=self.max_model_bytes)
+
+        return {"request": asked, "state": found.state, **_fingerprint(own)}, work
 
     @contextmanager
     def _turn(self, backend: Backend, task: Task) -> Iterator[None]:

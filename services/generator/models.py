@@ -87,7 +87,7 @@ def import_model(
         LimitExceeded: it has more than `max_bytes` bytes.
     """
     with store.scratch() as folder, storage_errors():
-        _stage(source, folder, max_bytes, task)
+        stage(source, folder, max_bytes, task)
         _check_kind(folder, base)
         draft = _whole(folder, source) if base is None else _adapter(store, folder, source, base)
         task.check()
@@ -157,8 +157,13 @@ def _check_kind(folder: Path, base: ArtifactRef | None) -> None:
         raise InvalidRequest(f"there is no {ADAPTER_CONFIG}, so this is no adapter of a base; leave `base` out")
 
 
-def _stage(source: Source, folder: Path, max_bytes: int, task: Task) -> None:
-    """Put copies of the model's files into the empty `folder`."""
+def stage(source: Source, folder: Path, max_bytes: int, task: Task) -> None:
+    """Put copies of a model's files into the empty `folder`; what arrives there is not checked yet.
+
+    Raises:
+        UntrustedArtifact: something in a directory could run code.
+        LimitExceeded: it has more than `max_bytes` bytes.
+    """
     if source.directory is None:
         task.report(Progress(stage="download"))
         hub.download(source.name, source.state, folder)

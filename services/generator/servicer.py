@@ -11,6 +11,9 @@ from google.longrunning import operations_pb2
 from ouroscope.operations.servicer import Operations
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.generation import (
+    Classified,
+    Classify,
+    Edit,
     EvaluatedTasks,
     EvaluateTasks,
     Generate,
@@ -74,6 +77,18 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         async with rpc_errors(context):
             asked, work = await asyncio.to_thread(self.jobs.evaluate_tasks, from_proto(EvaluateTasks, request))
             return await self._start("EvaluateTasks", asked, EvaluatedTasks, work, request)
+
+    async def Edit(self, request: generator_pb2.EditRequest, context: Any) -> operations_pb2.Operation:
+        """Let a model draw the tokens of a text anew that it finds too easy."""
+        async with rpc_errors(context):
+            asked, work = await asyncio.to_thread(self.jobs.edit, from_proto(Edit, request))
+            return await self._start("Edit", asked, Generated, work, request)
+
+    async def Classify(self, request: generator_pb2.ClassifyRequest, context: Any) -> operations_pb2.Operation:
+        """Ask a text classifier which documents machines wrote."""
+        async with rpc_errors(context):
+            asked, work = await asyncio.to_thread(self.jobs.classify, from_proto(Classify, request))
+            return await self._start("Classify", asked, Classified, work, request)
 
     async def ListBackends(
         self, request: generator_pb2.ListBackendsRequest, context: Any

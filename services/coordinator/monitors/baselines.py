@@ -10,12 +10,12 @@ from ouroscope.errors import FieldProblem, InvalidRequest, NotFound, Preconditio
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.monitors import DomainBaseline, DomainComparison, Monitor
 from ouroscope.store import ArtifactStore
+from services.coordinator.answers import published
 from services.coordinator.database import History
 from services.coordinator.monitors import names
 from services.coordinator.monitors.history import MonitorHistory
 from services.coordinator.monitors.measuring import Measuring, domain_baselines, reaches_interval
 from services.coordinator.plan import Lane, parse_lane
-from services.coordinator.stages import published
 from services.coordinator.workers import Analyzer
 
 COMPARABLE = (ArtifactKind.REPORT, ArtifactKind.BASELINE)

@@ -9,6 +9,7 @@ from ouroscope.errors import CorruptArtifact, NotFound
 from ouroscope.records.analysis import Compare, Comparison, Policy
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.monitors import DomainComparison, Monitor
+from services.coordinator.answers import published
 from services.coordinator.monitors.history import Recorded
 from services.coordinator.monitors.judging import (
     WHOLE,
@@ -20,7 +21,6 @@ from services.coordinator.monitors.judging import (
     overall,
 )
 from services.coordinator.monitors.relay import Findings
-from services.coordinator.stages import published
 from services.coordinator.workers import Analyzer
 
 EXPLAIN = 5

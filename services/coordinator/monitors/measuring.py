@@ -15,10 +15,11 @@ from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.monitors import MOST_DOMAINS, DomainBaseline
 from ouroscope.reports import read_report
 from ouroscope.store import ArtifactStore
+from services.coordinator.answers import published
 from services.coordinator.monitors.relay import REPEATED_TEXTS, VIEW, Findings, Relay
 from services.coordinator.monitors.survey import Survey
 from services.coordinator.patience import Patiently
-from services.coordinator.stages import DRAWN_CONCEPTS, published
+from services.coordinator.stages import DRAWN_CONCEPTS
 from services.coordinator.workers import Analyzer
 
 ALLOWED = "give one report, or a corpus, or predictions, or a corpus and predictions"

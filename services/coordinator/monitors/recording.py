@@ -19,6 +19,7 @@ from ouroscope.errors import AlreadyExists, LimitExceeded, PreconditionFailed
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.checks import Problems
 from ouroscope.records.monitors import LONGEST_DESCRIPTION, Monitor, MonitorGeneration
+from services.coordinator.answers import measured, published
 from services.coordinator.monitors import names
 from services.coordinator.monitors.comparing import Comparing, Judgement, candidate_of
 from services.coordinator.monitors.history import MonitorHistory, Recorded, light
@@ -29,7 +30,6 @@ from services.coordinator.monitors.measuring import Measuring, domain_baselines,
 from services.coordinator.monitors.monitors import stamped
 from services.coordinator.monitors.relay import Findings
 from services.coordinator.requests import read_request_id
-from services.coordinator.stages import measured, published
 
 log = structlog.get_logger(__name__)
 

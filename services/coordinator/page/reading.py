@@ -16,6 +16,7 @@ from ouroscope.records.monitors import Monitor, MonitorGeneration
 from ouroscope.records.runs import Generation, Run
 from ouroscope.store import ArtifactStore
 from services.coordinator.database import History
+from services.coordinator.dataset.texts import dealt_of
 from services.coordinator.monitors.history import MonitorHistory
 from services.coordinator.monitors.names import MOST_NUMBER
 from services.coordinator.page.bounds import MOST_GENERATIONS, MOST_POINTS, MOST_PROMPTS, MOST_RUNS, shown_of
@@ -60,7 +61,9 @@ class Reading:
     async def view(self, run: Run, outline: Sequence[Outline]) -> RunView:
         """Return a run with what was measured of the generations in `outline`."""
         generations = [await self._generation(run, one) for one in outline]
-        return await asyncio.to_thread(load_view, self._artifacts, run, generations, self.metrics)
+        kept = await self._history.artifacts(_id(run.name))
+        dealt = dealt_of(kept.get("dataset"))
+        return await asyncio.to_thread(load_view, self._artifacts, run, generations, self.metrics, dealt=dealt)
 
     async def _generation(self, run: Run, outline: Outline) -> Generation:
         key = (run.name, run.create_time, outline)

@@ -10,47 +10,54 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ouroscope.errors import FieldProblem, InvalidRequest
-from services.coordinator.protocols.pools import Pools, Portion, Protocol, Terms, TrainingSet, whole
+from services.coordinator.protocols.accumulating import (
+    accumulate,
+    accumulate_fresh,
+    accumulate_subsample,
+    accumulate_synthetic,
+    half_history,
+)
+from services.coordinator.protocols.controls import human_fresh, human_replayed, untouched
+from services.coordinator.protocols.cycles import cycle_balanced, cycle_expanding, cycle_full, cycle_incremental
+from services.coordinator.protocols.mixing import mixed, weighted
+from services.coordinator.protocols.pools import Pools, Portion, Protocol, Terms, TrainingSet
+from services.coordinator.protocols.replacing import replace_all, replace_growing, written_growing
 
-__all__ = ["PROTOCOLS", "Pools", "Portion", "Protocol", "Terms", "TrainingSet", "problem_with", "training_set"]
+__all__ = ["PROTOCOLS", "Pools", "Portion", "Protocol", "Terms", "TrainingSet", "named", "problem_with", "training_set"]
 
-
-def replace_all(pools: Pools, terms: Terms) -> TrainingSet:
-    """T_j = D_j: only what the newest model wrote. The share of real text is the real prefix of each document.
-
-    Source: Shumailov et al., Nature 631 (2024), "fully synthetic" loop; the AI arm of the published loop on
-    next-token probabilities (SYNLAST in its code).
-    """
-    return (whole(*pools.written(-1)),)
-
-
-def human_fresh(pools: Pools, terms: Terms) -> TrainingSet:
-    """T_j = fresh human documents of round j: the control, with equal documents, tokens and steps.
-
-    Source: the human arm of the published loop (FRESH in its code). Replaying the same documents every round would
-    overfit and look like a slow collapse (science.md: held-out perplexity 262 to 284, fresh 262 to 264).
-    """
-    return (whole(pools.human[-1]),)
-
-
-def accumulate(pools: Pools, terms: Terms) -> TrainingSet:
-    """T_j = H_0 + D_0 + ... + D_j: the real documents of the start and everything that was written since.
-
-    The pool grows and the number of steps does not, so that compute is equal in all arms: each document is seen less
-    often in later rounds.
-
-    Source: Gerstgrasser et al., arXiv 2404.01413 (2024).
-    """
-    return (whole(pools.human[0], *pools.all_written),)
-
+MIXTURE = ("human_fraction", "synthetic_fraction")
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     {
-        "replace": Protocol(replace_all),
-        "human": Protocol(human_fresh),
-        "accumulate": Protocol(accumulate),
+        "replace": Protocol(choose=replace_all),
+        "replace-growing": Protocol(choose=replace_growing, written=written_growing),
+        "accumulate": Protocol(choose=accumulate),
+        "accumulate-fresh": Protocol(choose=accumulate_fresh),
+        "accumulate-subsample": Protocol(choose=accumulate_subsample),
+        "accumulate-synthetic": Protocol(choose=accumulate_synthetic),
+        "half-history": Protocol(choose=half_history),
+        "mixed": Protocol(choose=mixed, reads=(*MIXTURE, "human_text"), human_fraction=0.5),
+        "weighted": Protocol(choose=weighted, reads=(*MIXTURE, "human_text", "real_weight"), human_fraction=0.5),
+        "cycle-full": Protocol(choose=cycle_full, reads=MIXTURE[:1]),
+        "cycle-balanced": Protocol(choose=cycle_balanced, reads=MIXTURE[:1]),
+        "cycle-incremental": Protocol(choose=cycle_incremental, reads=MIXTURE),
+        "cycle-expanding": Protocol(choose=cycle_expanding, reads=MIXTURE),
+        "human": Protocol(choose=human_fresh),
+        "human-replayed": Protocol(choose=human_replayed),
+        "untouched": Protocol(choose=untouched),
     }
 )
+
+
+def named(protocol: str) -> Protocol:
+    """Return the protocol of that name.
+
+    Raises:
+        InvalidRequest: nobody knows it.
+    """
+    if problem := problem_with(protocol):
+        raise InvalidRequest(problem.description, (problem,))
+    return PROTOCOLS[protocol]
 
 
 def training_set(protocol: str, pools: Pools, terms: Terms) -> TrainingSet:
@@ -59,9 +66,7 @@ def training_set(protocol: str, pools: Pools, terms: Terms) -> TrainingSet:
     Raises:
         InvalidRequest: nobody knows the protocol.
     """
-    if problem := problem_with(protocol):
-        raise InvalidRequest(problem.description, (problem,))
-    return PROTOCOLS[protocol].choose(pools, terms)
+    return named(protocol).choose(pools, terms)
 
 
 def problem_with(protocol: str, field: str = "protocol") -> FieldProblem | None:

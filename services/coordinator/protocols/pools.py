@@ -66,6 +66,17 @@ class Terms:
         """Return the human documents of the newest round, or those of the first where they are replayed."""
         return pools.human[0 if self.human_text is HumanText.REPLAYED else -1]
 
+    def count(self, fraction: float) -> int:
+        """Return how many documents a share of n is: rounded, and one at least of a share above 0."""
+        return max(1, round(fraction * self.documents)) if fraction else 0
+
+    def drawn(self, documents: int, *pool: ArtifactRef) -> TrainingSet:
+        """Return a uniform draw from a pool: all of it where that is no less, and nothing of nothing."""
+        if not documents:
+            return ()
+        everything = documents >= self.documents * len(pool)
+        return (Portion(pool=pool, documents=None if everything else documents),)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Portion:
@@ -80,6 +91,7 @@ class Portion:
 
 
 TrainingSet = tuple[Portion, ...]
+"""Of no portion: the model stays as it is."""
 Choose = Callable[[Pools, Terms], TrainingSet]
 
 
@@ -87,16 +99,21 @@ def _once(generation: int) -> int:
     return 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
     """One way of choosing what the next model is trained on."""
 
     choose: Choose
     """Pure; its docstring is the sheet of the protocol: the rule, the reason, the source."""
     written: Callable[[int], int] = field(default=_once)
-    """How many times `documents` the model of a generation writes."""
+    """How many times `documents` the model of a generation writes; never less than in the generation before."""
+    reads: tuple[str, ...] = ()
+    """Fields of an arm that it understands, of `human_fraction`, `synthetic_fraction`, `human_text`, `real_weight`."""
+    human_fraction: float = 0.0
+    """What it takes where the arm says nothing."""
+    synthetic_fraction: float = 0.5
 
 
-def whole(*corpora: ArtifactRef, weight: float = 1.0) -> Portion:
+def whole(*corpora: ArtifactRef) -> Portion:
     """Return all documents of these corpora."""
-    return Portion(pool=corpora, weight=weight)
+    return Portion(pool=corpora)

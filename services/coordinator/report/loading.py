@@ -20,6 +20,7 @@ from ouroscope.records.documents import Document
 from ouroscope.records.runs import Generation, Run
 from ouroscope.reports import read_report
 from ouroscope.store import ArtifactStore
+from services.coordinator.dataset.texts import Dealt
 from services.coordinator.report.budgets import at_common_budget
 from services.coordinator.report.view import Point, RunView, Sample
 
@@ -33,6 +34,7 @@ def load_view(
     metrics: Iterable[MetricInfo],
     *,
     common: bool = True,
+    dealt: tuple[Dealt, ...] = (),
 ) -> RunView:
     """Read what is known of a run, be it over, going on or failed. An artifact that is gone is left out.
 
@@ -41,6 +43,7 @@ def load_view(
         run: The run.
         generations: Those to show, in any order.
         metrics: Catalogue of the analyzer that measured.
+        dealt: What each domain of its text gave.
         common: Whether to keep only the budget that all generations reach; a study looks for that of several runs.
     """
     found = sorted((_placed(run, generation) for generation in generations), key=lambda place: place[:3])
@@ -60,6 +63,7 @@ def load_view(
         points=points,
         budget=budget,
         metrics=tuple(metrics),
+        dealt=dealt,
         samples=tuple(_sample(point, document) for point in points for document in _samples(artifacts, point)),
         specification=yaml.safe_dump(to_plain(run.spec), sort_keys=False, allow_unicode=True),
         versions=_versions(),

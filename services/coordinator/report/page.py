@@ -15,6 +15,7 @@ from ouroscope.records.runs import RunState
 from services.coordinator.report import sections, tables, words
 from services.coordinator.report.effect_tables import effect_tables
 from services.coordinator.report.lines import reference_series
+from services.coordinator.report.texts import text_table
 from services.coordinator.report.view import RunView
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -90,6 +91,7 @@ def _setting(view: RunView) -> dict[str, Any]:
         "arms": sections.arm_cards(view),
         "people": "people (the real continuation)" if _has_people(view) else "",
         "facts": words.facts(view),
+        "text": text_table(view),
     }
 
 

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from ouroscope.records.analysis import Family, MetricInfo, Policy, Verdict
 from ouroscope.records.runs import ArmSpec, ArmVerdict
 from services.coordinator.report import effects, histograms, network, words
+from services.coordinator.report.arms import protocol_of
 from services.coordinator.report.lines import arm_style, metric_chart
 from services.coordinator.report.quality import quality_chart, quality_sentence
 from services.coordinator.report.svg import mark
@@ -126,7 +127,7 @@ def arm_cards(view: RunView) -> list[ArmCard]:
     for arm in view.arms:
         style, shape = arm_style(view, arm.name)
         key = mark(shape, 13, 6, 4, class_=f"mark {style}")
-        protocol, compared = words.protocol_of(arm), _compared(view, arm)
+        protocol, compared = protocol_of(arm), _compared(view, arm)
         found.append(ArmCard(name=arm.name, style=style, mark=key, protocol=protocol, compared=compared))
     return found
 
@@ -148,7 +149,7 @@ def verdict_cards(view: RunView) -> list[VerdictCard]:
             word=words.VERDICTS[verdict.verdict],
             sign=SIGNS[verdict.verdict],
             css=verdict.verdict.value,
-            protocol=words.protocol_of(arms[verdict.arm]),
+            protocol=protocol_of(arms[verdict.arm]),
             sentence=_without_name(verdict),
             timeline=_timelines(view, verdict.arm),
             gap=_gap(view, verdict.arm),
@@ -251,7 +252,11 @@ def lines_note(view: RunView) -> str:
     several = view.run.spec.seeds > 1
     line = "A line is the mean over the seeds, a thin line one seed" if several else "A line is one arm"
     band = "the mean of the seeds\N{RIGHT SINGLE QUOTATION MARK} 95 % intervals" if several else "its 95 % interval"
-    return f"{line}; the band is {band}. Generation 0 is the base model, before it learnt from anything here."
+    return (
+        f"{line}; the band is {band}. Generation 0 is the base model, before it learnt from anything here; values are "
+        "as measured, not relative to it. Text can stay as varied as it was while the predictions of the model narrow, "
+        "so read both."
+    )
 
 
 def histogram_rows(view: RunView) -> list[ArmRow]:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from ouroscope.records.analysis import Direction, Family, MetricInfo, Report
 from ouroscope.records.runs import ArmSpec, Generation, Run
+from services.coordinator.dataset.texts import Dealt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,8 @@ class RunView:
     samples: tuple[Sample, ...] = ()
     budget: int | None = None
     """Words at which text and networks are measured, the same in all points; None if they reach none in common."""
+    dealt: tuple[Dealt, ...] = ()
+    """What each domain gave; empty before the text was read, and for runs of earlier versions."""
     specification: str
     """The specification as YAML."""
     versions: Mapping[str, str]

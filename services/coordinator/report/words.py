@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ouroscope.records.analysis import Direction, Family, MetricInfo, Verdict
-from ouroscope.records.runs import ArmSpec, PromptSelection, Run, RunEvent, RunSpec, RunState, Start
+from ouroscope.records.runs import PromptSelection, Run, RunEvent, RunSpec, RunState, Start
 from ouroscope.records.training import Method
 from services.coordinator.report.view import RunView
+from services.coordinator.windows import documents_written
 
 NETWORK_NAMES = {
     "nodes": "Concepts",
@@ -119,12 +120,6 @@ _DEEDS = {
 }
 """What one arm, and what several arms did."""
 
-_PROTOCOLS = {
-    "replace": "learns only from what it wrote itself",
-    "human": "learns from fresh human documents in every round: the control",
-    "accumulate": "learns from everything so far, the human documents and its own",
-}
-
 _DIRECTIONS = {
     Direction.FALLING: "lower is towards collapse",
     Direction.RISING: "higher is towards collapse",
@@ -151,9 +146,9 @@ def metric_note(info: MetricInfo) -> str:
     return unit + _DIRECTIONS[info.direction]
 
 
-def protocol_of(arm: ArmSpec) -> str:
-    """Return what the model of an arm learns from."""
-    return _PROTOCOLS.get(arm.protocol, f"follows the protocol {arm.protocol}")
+def direction_note(direction: Direction) -> str:
+    """Say which way a metric moves under collapse."""
+    return _DIRECTIONS[direction]
 
 
 def headline(run: Run) -> str:
@@ -259,7 +254,7 @@ def facts(view: RunView) -> list[Fact]:
     spec = view.run.spec
     return [
         Fact("Model", f"{spec.model}, generation 0 untouched"),
-        Fact("Human text", spec.dataset.source),
+        Fact("Human text", _text(spec)),
         Fact("Rounds", _rounds(spec)),
         Fact("Documents", _documents(spec)),
         Fact("Prompts", _prompts(spec)),
@@ -267,6 +262,11 @@ def facts(view: RunView) -> list[Fact]:
         Fact("Training", _training(spec)),
         Fact("Examination", _examination(spec)),
     ]
+
+
+def _text(spec: RunSpec) -> str:
+    domains = spec.dataset.domains
+    return f"the domains {joined([domain.name for domain in domains])}" if domains else spec.dataset.source
 
 
 def _rounds(spec: RunSpec) -> str:
@@ -278,7 +278,9 @@ def _rounds(spec: RunSpec) -> str:
 def _documents(spec: RunSpec) -> str:
     shares = sorted({(spec.prefix_tokens(arm), arm.real_share) for arm in spec.arms})
     real = joined([f"{prefix} ({percent(share)})" for prefix, share in shares])
-    return f"{spec.documents:,} per generation, {spec.document_tokens} tokens each, the first {real} of them real"
+    last = max(documents_written(spec, arm, spec.generations) for arm in spec.arms)
+    more = f" (growing to {last:,} in an arm that grows)" if last > spec.documents else ""
+    return f"{spec.documents:,} per generation{more}, {spec.document_tokens} tokens each, the first {real} of them real"
 
 
 def _prompts(spec: RunSpec) -> str:
@@ -305,4 +307,5 @@ def _training(spec: RunSpec) -> str:
 
 def _examination(spec: RunSpec) -> str:
     asked = spec.evaluation
-    return f"{asked.prompts:,} prompts and {asked.heldout_documents:,} documents of human text that nobody trains on"
+    prompts = f"{asked.prompts:,} prompts of {asked.prompt_length} {asked.prompt_unit.value.lower()}"
+    return f"{prompts} and {asked.heldout_documents:,} documents of human text that nobody trains on"

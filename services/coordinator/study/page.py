@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 import ouroscope
 from services.coordinator.report import page, words
+from services.coordinator.report.arms import protocol_of
 from services.coordinator.report.lines import Series, Spot, chart_of_lines
 from services.coordinator.report.sections import SIGNS, Chart
 from services.coordinator.report.svg import SHAPES, figure, mark
@@ -141,7 +142,7 @@ def _verdict_table(study: Study) -> Table | None:
         for arm in part.spec.arms:
             verdict = verdicts.get(arm.name)
             said = f"{SIGNS[verdict.verdict]} {words.VERDICTS[verdict.verdict]}" if verdict else "not compared"
-            rows.append((label(study, part, arm.name), words.protocol_of(arm), f"{arm.real_share:.0%}", said))
+            rows.append((label(study, part, arm.name), protocol_of(arm), f"{arm.real_share:.0%}", said))
     head = ("Arm", "learns", "real prefix", "verdict")
     return Table(title="What was said of each arm over its seeds", head=head, rows=tuple(rows)) if rows else None
 

@@ -13,8 +13,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import structlog
+import torch
 from transformers.utils import logging as transformers_logging
 
 from ouroscope.errors import UntrustedArtifact
@@ -26,6 +28,7 @@ from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.stored_models import StoredModel, stored_model
 from ouroscope.tokens import Tokens
 from services.generator.in_process import device as devices
+from services.generator.in_process.classifier import HfClassifier
 from services.generator.in_process.loaded import LoadedModel, adapter_of, load_weights
 from services.generator.in_process.model import HfModel
 from services.generator.models import stored_shape
@@ -118,6 +121,11 @@ class HfBackend:
             loaded = self._loaded[stored.whole]
             with loaded.weights(adapter):
                 return HfModel(loaded, self._served(model), adapter)
+
+    def open_classifier(self, directory: Path) -> HfClassifier:
+        """Return the text classifier of a directory, loaded anew: it is asked seldom and for all documents at once."""
+        torch.set_num_threads(self._threads)
+        return HfClassifier.open(directory, self._device)
 
     def _load(self, stored: StoredModel) -> LoadedModel:
         check_model_directory(stored.directory)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoModelForCausalLM
 
 from ouroscope.adapters import CheckedAdapter, check_adapter_directory, check_fits
@@ -20,7 +21,14 @@ from ouroscope.records.generation import ChatFormat
 from ouroscope.stored_models import StoredModel
 from ouroscope.tokens import Tokens
 from services.generator.in_process.adapters import Adapters
+from services.generator.in_process.device import is_lack_of_memory
 from services.generator.in_process.scoring import Head
+
+_NOT_UNDERSTOOD = (
+    *(ValueError, KeyError, ImportError, AssertionError, AttributeError, TypeError, ArithmeticError),
+    StrictDataclassError,
+)
+"""What transformers raises while it builds a model from a configuration that it does not know or that is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +113,33 @@ class LoadedModel:
             yield
 
 
-def load_weights(directory: Path, dtype: torch.dtype, device: str) -> Any:
+def load_weights(
+    directory: Path,
+    dtype: torch.dtype,
+    device: str,
+    kind: Any = AutoModelForCausalLM,
+    called: str = "causal language model",
+) -> Any:
     """Return the model of a checked directory, in evaluation mode.
+
+    `kind` is the class of transformers that opens it, and `called` what people call that.
 
     Raises:
         InvalidRequest: transformers does not know its architecture.
-        CorruptArtifact: weights are missing, which the library would make up.
+        CorruptArtifact: weights are missing, which the library would make up, or have another shape.
     """
     with BUILDING:
         try:
-            model, found = AutoModelForCausalLM.from_pretrained(
-                directory, dtype=dtype, **SAFELY, output_loading_info=True
-            )
-        except (ValueError, KeyError, ImportError) as error:
+            model, found = kind.from_pretrained(directory, dtype=dtype, **SAFELY, output_loading_info=True)
+        except _NOT_UNDERSTOOD as error:
             raise InvalidRequest(
-                "the model cannot be opened: transformers knows no causal language model of that configuration"
+                f"the model cannot be opened: transformers knows no {called} of that configuration"
+            ) from error
+        except RuntimeError as error:
+            if is_lack_of_memory(error):
+                raise
+            raise CorruptArtifact(
+                "the model cannot be opened: its weights have other shapes than config.json says; save it again in full"
             ) from error
     missing = sorted(found["missing_keys"]) + sorted(str(each) for each in found.get("mismatched_keys", ()))
     if missing:

@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 import structlog
 import torch
+from numpy.typing import NDArray
 
 from ouroscope.errors import InvalidRequest, LimitExceeded
 from ouroscope.records.generation import SamplingSpec, Served
@@ -15,6 +16,7 @@ from services.generator.backend import Continuation, Expectation, Prompt, Pulse,
 from services.generator.in_process.decoding import continue_prompts
 from services.generator.in_process.device import is_lack_of_memory
 from services.generator.in_process.loaded import Adapter, LoadedModel
+from services.generator.in_process.redrawing import redraw_texts
 from services.generator.in_process.scoring import expect_next, judge_texts
 from services.generator.sampling import noise
 
@@ -78,6 +80,29 @@ class HfModel:
 
         def work(batch: list[int]) -> list[TokenScores]:
             found = judge_texts(head, [inputs[i] for i in batch], [before + scored_from[i] for i in batch])
+            pulse(sum(len(inputs[i]) for i in batch))
+            return found
+
+        return self._batched(list(map(len, inputs)), batch_size, work, head.texts_at_once)[0]
+
+    def redraw(
+        self,
+        texts: Sequence[Sequence[int]],
+        first: Sequence[int],
+        noises: Sequence[NDArray[np.int64]],
+        threshold: float,
+        top_k: int,
+        batch_size: int,
+        pulse: Pulse,
+    ) -> list[NDArray[np.int64]]:
+        """Draw tokens anew that are too easy; see `editing.Redrawing.redraw`."""
+        before = len(self.tokens.start)
+        head, inputs = self.loaded.head, self._inputs(texts)
+        never = [token for token in range(head.vocabulary) if not self.tokens.is_text(token)]
+
+        def work(batch: list[int]) -> list[NDArray[np.int64]]:
+            asked, places = [inputs[i] for i in batch], [before + first[i] for i in batch]
+            found = redraw_texts(head, asked, places, [noises[i] for i in batch], threshold, top_k, never)
             pulse(sum(len(inputs[i]) for i in batch))
             return found
 

@@ -81,12 +81,12 @@ def judge_texts(head: Head, texts: Sequence[Sequence[int]], scored_from: Sequenc
         texts: Tokens of each text, start tokens included; at least one token of each is scored.
         scored_from: First scored position of each text.
     """
-    inputs_BT = _right_padded([ids[:-1] for ids in texts], head.model.device)
+    inputs_BT = right_padded([ids[:-1] for ids in texts], head.model.device)
     states_BTX = head.states(inputs_BT)
     rows = [(text, place - 1) for text, ids in enumerate(texts) for place in range(scored_from[text], len(ids))]
     targets = torch.tensor([texts[text][place + 1] for text, place in rows], device=inputs_BT.device)
     found = [
-        log_probabilities(logits_RV, targets_R) for logits_RV, targets_R in _portions(head, states_BTX, rows, targets)
+        log_probabilities(logits_RV, targets_R) for logits_RV, targets_R in portions(head, states_BTX, rows, targets)
     ]
     log_all, greedy_all = (torch.cat(column).cpu() for column in zip(*found, strict=True))
     ends = np.cumsum([len(ids) - first for ids, first in zip(texts, scored_from, strict=True)])[:-1]
@@ -99,7 +99,7 @@ def expect_next(
     head: Head, prompts: Sequence[Sequence[int]], following: Sequence[int | None], top_n: int
 ) -> list[Expectation]:
     """Return what is expected after each prompt, and how the token that really follows fares."""
-    inputs_BT = _right_padded(prompts, head.model.device)
+    inputs_BT = right_padded(prompts, head.model.device)
     states_BTX = head.states(inputs_BT)
     rows = [(row, len(ids) - 1) for row, ids in enumerate(prompts)]
     # A prompt whose following token is not known is compared with token 0, and the comparison is thrown away.
@@ -107,12 +107,12 @@ def expect_next(
     known = iter(following)
     return [
         expectation
-        for logits_RV, targets_R in _portions(head, states_BTX, rows, targets)
+        for logits_RV, targets_R in portions(head, states_BTX, rows, targets)
         for expectation in _expectations(logits_RV, targets_R, known, top_n)
     ]
 
 
-def _portions(
+def portions(
     head: Head, states_BTX: Tensor, rows: Sequence[tuple[int, int]], targets: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield logits [R, V] and targets [R] of all rows (text, position), a bounded number at a time."""
@@ -136,6 +136,7 @@ def _hidden(model: Any, inputs_BT: Tensor) -> Tensor:
     return states_BTH
 
 
-def _right_padded(texts: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+def right_padded(texts: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+    """Return the texts as [B, T], with 0 behind short ones."""
     width = max(map(len, texts))
     return torch.tensor([[*ids, *[0] * (width - len(ids))] for ids in texts], device=device)
