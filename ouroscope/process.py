@@ -5,8 +5,9 @@ What the processes of the services have in common; knows none of them.
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -96,6 +97,16 @@ def run_worker(kind: type[W], prefix: str, start: Callable[[W, ServiceMetrics, S
         closing.callback(endpoint.close)
         log.info("metrics.serving", url=endpoint.url)
         return run_until_signalled(lambda: start(settings, metrics, security), grace=settings.grace)
+
+
+def run_once(kind: type[P], prefix: str, work: Callable[[P], Coroutine[Any, Any, None]]) -> int:
+    """Do `work` with the settings of a service, without serving, and return the exit status of the process."""
+    with ExitStack() as closing:
+        try:
+            asyncio.run(work(closing.enter_context(_settled(kind, prefix))))
+        except OuroscopeError as error:
+            return _not_started(error)
+    return 0
 
 
 @contextmanager

@@ -44,20 +44,15 @@ def protocol(name: str) -> Rule:
     return rule
 
 
+NEWEST = protocol("replace")
+
+
 def replace_half(pools: Pools) -> tuple[ArtifactRef, ...]:
     """T_j = H_j + D_j: of the newest text, and half of the documents are people's.
 
     Where half of each written document is a real prefix, a quarter of all tokens is synthetic.
     """
     return (pools.human[-1], pools.synthetic[-1])
-
-
-def accumulate_fresh(pools: Pools) -> tuple[ArtifactRef, ...]:
-    """T_j = H_0 + ... + H_j + D_0 + ... + D_j: people go on writing, and nothing is thrown away.
-
-    Source: Gerstgrasser et al., arXiv 2404.01413 (2024), with new real text each round.
-    """
-    return (*pools.human, *pools.synthetic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +64,7 @@ class Arm:
     """Share of each document of D_j that the model writes, in (0, 1); before it stands a real prefix."""
     documents: int
     """Documents of a generation."""
-    protocol: Rule = protocol("replace")
+    protocol: Rule = NEWEST
     temperature: float = 1.0
     """From generation 1 on; the baseline, generation 0, is always written at 1."""
     prompts: int = 0
@@ -89,7 +84,7 @@ ARMS = (
     Arm(name="human-fresh", written=0.5, documents=540, protocol=protocol("human"), control=True),
     Arm(name="low-temperature", written=0.5, documents=540, temperature=0.7),
     Arm(name="narrow-prompts", written=0.5, documents=540, prompts=40),
-    Arm(name="accumulate-fresh", written=0.5, documents=540, protocol=accumulate_fresh, control=True),
+    Arm(name="accumulate-fresh", written=0.5, documents=540, protocol=protocol("accumulate-fresh"), control=True),
     Arm(name="replace-25", written=0.5, documents=540, protocol=replace_half),
 )
 """In the order in which they are run."""

@@ -50,6 +50,8 @@ class SelectionSpec:
     """Leave human documents out of the pool."""
     within_domains: bool = False
     """Choose equally many of every domain instead of the best of all."""
+    growth: float = 1.0
+    """Documents wanted, as a multiple of what the protocol wants, in (0, 10]: a resampled set may be larger."""
     threshold: float = 0.8
     """NEAR_DUPLICATES: Jaccard similarity of word shingles above which two documents are copies, in (0, 1]."""
     exponent: float = 10.0
@@ -67,6 +69,7 @@ class SelectionSpec:
 
     def __post_init__(self) -> None:
         problems = Problems("selection")
+        problems.check(0 < self.growth <= 10, "growth", f"must be in (0, 10], got {self.growth}")
         problems.check(0 < self.threshold <= 1, "threshold", f"must be in (0, 1], got {self.threshold}")
         problems.check(0 <= self.exponent <= 1000, "exponent", f"must be in [0, 1000], got {self.exponent}")
         problems.check(1 <= self.repeats <= 1000, "repeats", f"must be in [1, 1000], got {self.repeats}")

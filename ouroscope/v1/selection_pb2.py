@@ -26,25 +26,25 @@ from ouroscope.v1 import analysis_pb2 as ouroscope_dot_v1_dot_analysis__pb2
 from ouroscope.v1 import artifact_pb2 as ouroscope_dot_v1_dot_artifact__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1couroscope/v1/selection.proto\x12\x0couroscope.v1\x1a\x1bouroscope/v1/analysis.proto\x1a\x1bouroscope/v1/artifact.proto\"\x99\x03\n\rSelectionSpec\x12)\n\x04rule\x18\x01 \x01(\x0e\x32\x1b.ouroscope.v1.SelectionRule\x12+\n\x05order\x18\x02 \x01(\x0e\x32\x1c.ouroscope.v1.SelectionOrder\x12\x12\n\nhuman_free\x18\x03 \x01(\x08\x12\x16\n\x0ewithin_domains\x18\x04 \x01(\x08\x12\x16\n\tthreshold\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08\x65xponent\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x14\n\x07repeats\x18\x07 \x01(\x05H\x02\x88\x01\x01\x12\x13\n\x06scorer\x18\x08 \x01(\tH\x03\x88\x01\x01\x12\x18\n\x0bright_share\x18\t \x01(\x01H\x04\x88\x01\x01\x12\x17\n\nkeep_right\x18\n \x01(\x01H\x05\x88\x01\x01\x12\x17\n\nkeep_wrong\x18\x0b \x01(\x01H\x06\x88\x01\x01\x42\x0c\n\n_thresholdB\x0b\n\t_exponentB\n\n\x08_repeatsB\t\n\x07_scorerB\x0e\n\x0c_right_shareB\r\n\x0b_keep_rightB\r\n\x0b_keep_wrong\"\xc9\x01\n\x0fSelectionSource\x12)\n\x06\x63orpus\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12.\n\x0bpredictions\x18\x02 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12-\n\ndetections\x18\x03 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12,\n\treference\x18\x04 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\"\xad\x01\n\x16SelectDocumentsRequest\x12.\n\x07sources\x18\x01 \x03(\x0b\x32\x1d.ouroscope.v1.SelectionSource\x12.\n\tselection\x18\x02 \x01(\x0b\x32\x1b.ouroscope.v1.SelectionSpec\x12\x11\n\tdocuments\x18\x03 \x01(\x05\x12\x0c\n\x04seed\x18\x04 \x01(\x03\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\xac\x01\n\x0b\x43omposition\x12\x11\n\tdocuments\x18\x01 \x01(\x03\x12\x18\n\x0bhuman_share\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12$\n\x07\x64omains\x18\x03 \x03(\x0b\x32\x13.ouroscope.v1.Share\x12\x17\n\nmean_words\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nsurplexity\x18\x05 \x03(\x01\x42\x0e\n\x0c_human_shareB\r\n\x0b_mean_words\"\x89\x01\n\x08Selected\x12)\n\x06\x63orpus\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\'\n\x04pool\x18\x02 \x01(\x0b\x32\x19.ouroscope.v1.Composition\x12)\n\x06\x63hosen\x18\x03 \x01(\x0b\x32\x19.ouroscope.v1.Composition*\x89\x02\n\rSelectionRule\x12\x1e\n\x1aSELECTION_RULE_UNSPECIFIED\x10\x00\x12\x19\n\x15SELECTION_RULE_RANDOM\x10\x01\x12\x1d\n\x19SELECTION_RULE_SURPLEXITY\x10\x02\x12\x1f\n\x1bSELECTION_RULE_TEXT_ENTROPY\x10\x03\x12\x1f\n\x1bSELECTION_RULE_ENTROPY_RATE\x10\x04\x12\"\n\x1eSELECTION_RULE_NEAR_DUPLICATES\x10\x05\x12\x1b\n\x17SELECTION_RULE_DETECTOR\x10\x06\x12\x1b\n\x17SELECTION_RULE_VERIFIER\x10\x07*j\n\x0eSelectionOrder\x12\x1f\n\x1bSELECTION_ORDER_UNSPECIFIED\x10\x00\x12\x1b\n\x17SELECTION_ORDER_HIGHEST\x10\x01\x12\x1a\n\x16SELECTION_ORDER_LOWEST\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1couroscope/v1/selection.proto\x12\x0couroscope.v1\x1a\x1bouroscope/v1/analysis.proto\x1a\x1bouroscope/v1/artifact.proto\"\xb9\x03\n\rSelectionSpec\x12)\n\x04rule\x18\x01 \x01(\x0e\x32\x1b.ouroscope.v1.SelectionRule\x12+\n\x05order\x18\x02 \x01(\x0e\x32\x1c.ouroscope.v1.SelectionOrder\x12\x12\n\nhuman_free\x18\x03 \x01(\x08\x12\x16\n\x0ewithin_domains\x18\x04 \x01(\x08\x12\x16\n\tthreshold\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08\x65xponent\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x14\n\x07repeats\x18\x07 \x01(\x05H\x02\x88\x01\x01\x12\x13\n\x06scorer\x18\x08 \x01(\tH\x03\x88\x01\x01\x12\x18\n\x0bright_share\x18\t \x01(\x01H\x04\x88\x01\x01\x12\x17\n\nkeep_right\x18\n \x01(\x01H\x05\x88\x01\x01\x12\x17\n\nkeep_wrong\x18\x0b \x01(\x01H\x06\x88\x01\x01\x12\x13\n\x06growth\x18\x0c \x01(\x01H\x07\x88\x01\x01\x42\x0c\n\n_thresholdB\x0b\n\t_exponentB\n\n\x08_repeatsB\t\n\x07_scorerB\x0e\n\x0c_right_shareB\r\n\x0b_keep_rightB\r\n\x0b_keep_wrongB\t\n\x07_growth\"\xc9\x01\n\x0fSelectionSource\x12)\n\x06\x63orpus\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12.\n\x0bpredictions\x18\x02 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12-\n\ndetections\x18\x03 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12,\n\treference\x18\x04 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\"\xad\x01\n\x16SelectDocumentsRequest\x12.\n\x07sources\x18\x01 \x03(\x0b\x32\x1d.ouroscope.v1.SelectionSource\x12.\n\tselection\x18\x02 \x01(\x0b\x32\x1b.ouroscope.v1.SelectionSpec\x12\x11\n\tdocuments\x18\x03 \x01(\x05\x12\x0c\n\x04seed\x18\x04 \x01(\x03\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\xac\x01\n\x0b\x43omposition\x12\x11\n\tdocuments\x18\x01 \x01(\x03\x12\x18\n\x0bhuman_share\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12$\n\x07\x64omains\x18\x03 \x03(\x0b\x32\x13.ouroscope.v1.Share\x12\x17\n\nmean_words\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nsurplexity\x18\x05 \x03(\x01\x42\x0e\n\x0c_human_shareB\r\n\x0b_mean_words\"\x89\x01\n\x08Selected\x12)\n\x06\x63orpus\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\'\n\x04pool\x18\x02 \x01(\x0b\x32\x19.ouroscope.v1.Composition\x12)\n\x06\x63hosen\x18\x03 \x01(\x0b\x32\x19.ouroscope.v1.Composition*\x89\x02\n\rSelectionRule\x12\x1e\n\x1aSELECTION_RULE_UNSPECIFIED\x10\x00\x12\x19\n\x15SELECTION_RULE_RANDOM\x10\x01\x12\x1d\n\x19SELECTION_RULE_SURPLEXITY\x10\x02\x12\x1f\n\x1bSELECTION_RULE_TEXT_ENTROPY\x10\x03\x12\x1f\n\x1bSELECTION_RULE_ENTROPY_RATE\x10\x04\x12\"\n\x1eSELECTION_RULE_NEAR_DUPLICATES\x10\x05\x12\x1b\n\x17SELECTION_RULE_DETECTOR\x10\x06\x12\x1b\n\x17SELECTION_RULE_VERIFIER\x10\x07*j\n\x0eSelectionOrder\x12\x1f\n\x1bSELECTION_ORDER_UNSPECIFIED\x10\x00\x12\x1b\n\x17SELECTION_ORDER_HIGHEST\x10\x01\x12\x1a\n\x16SELECTION_ORDER_LOWEST\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ouroscope.v1.selection_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SELECTIONRULE']._serialized_start=1212
-  _globals['_SELECTIONRULE']._serialized_end=1477
-  _globals['_SELECTIONORDER']._serialized_start=1479
-  _globals['_SELECTIONORDER']._serialized_end=1585
+  _globals['_SELECTIONRULE']._serialized_start=1244
+  _globals['_SELECTIONRULE']._serialized_end=1509
+  _globals['_SELECTIONORDER']._serialized_start=1511
+  _globals['_SELECTIONORDER']._serialized_end=1617
   _globals['_SELECTIONSPEC']._serialized_start=105
-  _globals['_SELECTIONSPEC']._serialized_end=514
-  _globals['_SELECTIONSOURCE']._serialized_start=517
-  _globals['_SELECTIONSOURCE']._serialized_end=718
-  _globals['_SELECTDOCUMENTSREQUEST']._serialized_start=721
-  _globals['_SELECTDOCUMENTSREQUEST']._serialized_end=894
-  _globals['_COMPOSITION']._serialized_start=897
-  _globals['_COMPOSITION']._serialized_end=1069
-  _globals['_SELECTED']._serialized_start=1072
-  _globals['_SELECTED']._serialized_end=1209
+  _globals['_SELECTIONSPEC']._serialized_end=546
+  _globals['_SELECTIONSOURCE']._serialized_start=549
+  _globals['_SELECTIONSOURCE']._serialized_end=750
+  _globals['_SELECTDOCUMENTSREQUEST']._serialized_start=753
+  _globals['_SELECTDOCUMENTSREQUEST']._serialized_end=926
+  _globals['_COMPOSITION']._serialized_start=929
+  _globals['_COMPOSITION']._serialized_end=1101
+  _globals['_SELECTED']._serialized_start=1104
+  _globals['_SELECTED']._serialized_end=1241
 # @@protoc_insertion_point(module_scope)

@@ -106,6 +106,7 @@ class SelectionSpec(_message.Message):
     RIGHT_SHARE_FIELD_NUMBER: _builtins.int
     KEEP_RIGHT_FIELD_NUMBER: _builtins.int
     KEEP_WRONG_FIELD_NUMBER: _builtins.int
+    GROWTH_FIELD_NUMBER: _builtins.int
     rule: Global___SelectionRule.ValueType
     """By what."""
     order: Global___SelectionOrder.ValueType
@@ -130,6 +131,8 @@ class SelectionSpec(_message.Message):
     """VERIFIER: probability that a right document is kept, in [0, 1]; default 1."""
     keep_wrong: _builtins.float
     """VERIFIER: probability that a wrong document is kept, in [0, 1]; default 0."""
+    growth: _builtins.float
+    """Documents wanted by an arm, as a multiple of what its protocol wants, in (0, 10]; default 1. Runs read it."""
     def __init__(
         self,
         *,
@@ -144,13 +147,16 @@ class SelectionSpec(_message.Message):
         right_share: _builtins.float | None = ...,
         keep_right: _builtins.float | None = ...,
         keep_wrong: _builtins.float | None = ...,
+        growth: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exponent", b"_exponent", "_keep_right", b"_keep_right", "_keep_wrong", b"_keep_wrong", "_repeats", b"_repeats", "_right_share", b"_right_share", "_scorer", b"_scorer", "_threshold", b"_threshold", "exponent", b"exponent", "keep_right", b"keep_right", "keep_wrong", b"keep_wrong", "repeats", b"repeats", "right_share", b"right_share", "scorer", b"scorer", "threshold", b"threshold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exponent", b"_exponent", "_growth", b"_growth", "_keep_right", b"_keep_right", "_keep_wrong", b"_keep_wrong", "_repeats", b"_repeats", "_right_share", b"_right_share", "_scorer", b"_scorer", "_threshold", b"_threshold", "exponent", b"exponent", "growth", b"growth", "keep_right", b"keep_right", "keep_wrong", b"keep_wrong", "repeats", b"repeats", "right_share", b"right_share", "scorer", b"scorer", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exponent", b"_exponent", "_keep_right", b"_keep_right", "_keep_wrong", b"_keep_wrong", "_repeats", b"_repeats", "_right_share", b"_right_share", "_scorer", b"_scorer", "_threshold", b"_threshold", "exponent", b"exponent", "human_free", b"human_free", "keep_right", b"keep_right", "keep_wrong", b"keep_wrong", "order", b"order", "repeats", b"repeats", "right_share", b"right_share", "rule", b"rule", "scorer", b"scorer", "threshold", b"threshold", "within_domains", b"within_domains"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exponent", b"_exponent", "_growth", b"_growth", "_keep_right", b"_keep_right", "_keep_wrong", b"_keep_wrong", "_repeats", b"_repeats", "_right_share", b"_right_share", "_scorer", b"_scorer", "_threshold", b"_threshold", "exponent", b"exponent", "growth", b"growth", "human_free", b"human_free", "keep_right", b"keep_right", "keep_wrong", b"keep_wrong", "order", b"order", "repeats", b"repeats", "right_share", b"right_share", "rule", b"rule", "scorer", b"scorer", "threshold", b"threshold", "within_domains", b"within_domains"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exponent: _TypeAlias = _typing.Literal["exponent"]  # noqa: Y015
     _WhichOneofArgType__exponent: _TypeAlias = _typing.Literal["_exponent", b"_exponent"]  # noqa: Y015
+    _WhichOneofReturnType__growth: _TypeAlias = _typing.Literal["growth"]  # noqa: Y015
+    _WhichOneofArgType__growth: _TypeAlias = _typing.Literal["_growth", b"_growth"]  # noqa: Y015
     _WhichOneofReturnType__keep_right: _TypeAlias = _typing.Literal["keep_right"]  # noqa: Y015
     _WhichOneofArgType__keep_right: _TypeAlias = _typing.Literal["_keep_right", b"_keep_right"]  # noqa: Y015
     _WhichOneofReturnType__keep_wrong: _TypeAlias = _typing.Literal["keep_wrong"]  # noqa: Y015
@@ -165,6 +171,8 @@ class SelectionSpec(_message.Message):
     _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__exponent) -> _WhichOneofReturnType__exponent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__growth) -> _WhichOneofReturnType__growth | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_right) -> _WhichOneofReturnType__keep_right | None: ...
     @_typing.overload

@@ -1,13 +1,16 @@
 """From the portions of a protocol to the corpora that the next model is trained on: editing, drawing, selecting.
 
 Whole corpora are passed on as they are. Everything else is work of the analyzer (which documents) and of the generator
-(what a model expects of them, ToEdit, a detector); references travel, texts stay in the store. What a rule does not
-need is not asked for: scores for SURPLEXITY only, a classifier for DETECTOR with one, real continuations for VERIFIER.
+(what a model expects of them, ToEdit, a detector); references travel, texts stay in the store. Where an arm selects,
+its pool is scored by M_j whatever the rule: the surplexity of what was chosen is told beside that of the pool. The draw
+of a protocol is not scored. A classifier is asked for DETECTOR only, real continuations for VERIFIER.
 Every answer is found again by the digest of its request, so a corpus that stays in the pool is asked about once per
 model. Asked one after the other: the generator has one device.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.generation import Classify, Edit, Score
@@ -37,7 +40,7 @@ async def _part(wanted: Choice, place: int, workers: Workers, tell: OnProgress) 
     request = SelectDocuments(
         sources=tuple([await _source(wanted, selection, corpus, workers, tell) for corpus in pool]),
         selection=selection,
-        documents=portion.documents or wanted.documents,
+        documents=round(selection.growth * (portion.documents or wanted.documents)),
         seed=derive_seed(wanted.seed, "portion", place),
     )
     selected = await workers.analyzer.select_documents(request, tell)
@@ -63,12 +66,13 @@ async def _source(
     wanted: Choice, selection: SelectionSpec, corpus: ArtifactRef, workers: Workers, tell: OnProgress
 ) -> SelectionSource:
     """Return a corpus with what the rule needs to know of its documents."""
-    if selection.rule is SelectionRule.SURPLEXITY:
-        asked = Score(model=wanted.model, documents=corpus, max_tokens=wanted.max_tokens, backend=wanted.backend)
-        return SelectionSource(corpus=corpus, predictions=(await workers.generator.score(asked, tell)).predictions)
+    if wanted.selection is None:
+        return SelectionSource(corpus=corpus)
+    asked = Score(model=wanted.model, documents=corpus, max_tokens=wanted.max_tokens, backend=wanted.backend)
+    known = SelectionSource(corpus=corpus, predictions=(await workers.generator.score(asked, tell)).predictions)
     if selection.rule is SelectionRule.DETECTOR and selection.scorer != ORIGIN:
         judged = await workers.generator.classify(Classify(classifier=selection.scorer, corpus=corpus), tell)
-        return SelectionSource(corpus=corpus, detections=judged.detections)
+        return replace(known, detections=judged.detections)
     if selection.rule is SelectionRule.VERIFIER:
-        return SelectionSource(corpus=corpus, reference=dict(wanted.written).get(corpus))
-    return SelectionSource(corpus=corpus)
+        return replace(known, reference=dict(wanted.written).get(corpus))
+    return known

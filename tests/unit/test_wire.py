@@ -117,6 +117,7 @@ BOUNDED: dict[tuple[type[Any], str], st.SearchStrategy[Any]] = {
     (EditSpec, "threshold"): st.floats(0, 1, exclude_min=True),
     (EditSpec, "top_k"): counts,
     (SelectionSpec, "threshold"): st.floats(0, 1, exclude_min=True),
+    (SelectionSpec, "growth"): st.floats(0, 10, exclude_min=True),
     (SelectionSpec, "exponent"): st.floats(0, 1000),
     (SelectionSpec, "repeats"): st.integers(1, 1000),
     (SelectionSpec, "scorer"): words.filter(str.strip),

@@ -45,7 +45,7 @@ def protocol_of(arm: ArmSpec) -> str:
     """Return what the model of an arm learns from."""
     told = [_rule(arm)]
     if arm.feeds_on:
-        told.append(f"shares its pool with {joined([f'“{name}”' for name in arm.feeds_on])}")
+        told.append(f"what {joined([f'“{name}”' for name in arm.feeds_on])} wrote counts as its own")
     if arm.selection:
         told.append(f"of the pool it takes {_selected(arm.selection)}")
     if arm.edit:

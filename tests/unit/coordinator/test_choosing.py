@@ -44,7 +44,7 @@ WANTED = Choice(
     max_tokens=64,
     seed=11,
 )
-NEITHER = [rule for rule in SelectionRule if rule not in (SelectionRule.SURPLEXITY, SelectionRule.VERIFIER)]
+SCORES = [Score(model=MODEL, documents=corpus, max_tokens=64, backend="big") for corpus in POOL.pool]
 
 
 @pytest.fixture
@@ -80,28 +80,28 @@ async def test_a_draw_is_one_selection_at_random(team: Team) -> None:
     assert found.corpora == (found.selections[0].corpus,)
 
 
-@pytest.mark.parametrize("rule", NEITHER)
-async def test_a_rule_that_looks_at_texts_alone_asks_no_model(team: Team, rule: SelectionRule) -> None:
+@pytest.mark.parametrize("rule", SelectionRule)
+async def test_where_an_arm_selects_the_current_model_scores_every_document_of_the_pool(
+    team: Team, rule: SelectionRule
+) -> None:
     await chosen(team, by(rule))
-    (asked,) = team.asked
-    assert isinstance(asked, SelectDocuments)
-    assert asked.sources == (SelectionSource(corpus=HUMAN), SelectionSource(corpus=WRITTEN))
-
-
-async def test_surplexity_lets_the_current_model_score_every_document_of_the_pool(team: Team) -> None:
-    await chosen(team, by(SelectionRule.SURPLEXITY))
     *scores, asked = team.asked
-    wanted = [Score(model=MODEL, documents=corpus, max_tokens=64, backend="big") for corpus in POOL.pool]
-    assert scores == wanted
-    assert all(score.max_documents == 0 for score in wanted), "all of them"
-    assert asked.sources == tuple(
-        SelectionSource(corpus=score.documents, predictions=made(ArtifactKind.PREDICTIONS, score)) for score in wanted
-    )
+    assert scores == SCORES
+    assert all(score.max_documents == 0 for score in SCORES), "all of them"
+    assert [(source.corpus, source.predictions) for source in asked.sources] == [
+        (score.documents, made(ArtifactKind.PREDICTIONS, score)) for score in SCORES
+    ]
+
+
+async def test_growth_asks_for_a_multiple_of_the_documents(team: Team) -> None:
+    await chosen(team, by(SelectionRule.DETECTOR, growth=1.5))
+    assert [asked.documents for asked in selections(team)] == [30]
 
 
 async def test_a_classifier_is_asked_about_every_corpus_of_the_pool(team: Team) -> None:
     await chosen(team, by(SelectionRule.DETECTOR, scorer="owner/detector"))
-    *asked, selection = team.asked
+    *others, selection = team.asked
+    asked = [one for one in others if isinstance(one, Classify)]
     assert asked == [Classify(classifier="owner/detector", corpus=corpus) for corpus in POOL.pool]
     assert [source.detections for source in selection.sources] == [
         made(ArtifactKind.PREDICTIONS, each) for each in asked

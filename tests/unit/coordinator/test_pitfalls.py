@@ -120,7 +120,7 @@ def test_the_words_of_an_arm_tell_what_changes_its_training_set() -> None:
     arm = ArmSpec(name="a", protocol="weighted", real_weight=0.75, feeds_on=("b", "c"), edit=EditSpec())
     sentence = protocol_of(arm).replace("\N{NO-BREAK SPACE}", " ")
     assert "weigh 75 % of the loss" in sentence
-    assert "shares its pool with “b” and “c”" in sentence
+    assert "what “b” and “c” wrote counts as its own" in sentence
     assert "human text is edited" in sentence
 
 
