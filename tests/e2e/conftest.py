@@ -1,4 +1,4 @@
-"""The command line as a person runs it: real processes, a home of its own."""
+"""The command line as a person runs it, with a home of its own: in real processes, or in this one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from ouroscope_app.main import app
 
 Ouroscope = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -36,5 +39,23 @@ def ouroscope(environment: dict[str, str], tmp_path: Path) -> Ouroscope:
             timeout=120,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def inside(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ouroscope:
+    """Commands in this process, for what they say and write: the same code without a start of Python for each.
+
+    What escapes a command fails the test; a process of its own is for ports, pipes, signals and the end of a process.
+    """
+
+    def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        with monkeypatch.context() as there:
+            there.chdir(tmp_path)
+            for name, value in {**environment, **environ}.items():
+                there.setenv(name, value)
+            done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
     return run
