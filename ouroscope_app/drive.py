@@ -84,19 +84,19 @@ async def start_run(
 ) -> Run:
     """Start a run and show it until it ends."""
     async with coordinator_of(home, metrics_port, backends) as (client, live):
-        return await _follow(home, client, await client.create_run(spec, run_id or None), live)
+        return await follow(home, client, await client.create_run(spec, run_id or None), live)
 
 
 async def resume_run(home: Home, run: Run, metrics_port: int, backends: Sequence[DeclaredBackend] = ()) -> Run:
     """Go on with a run and show it until it ends."""
     async with coordinator_of(home, metrics_port, backends) as (client, live):
-        return await _follow(home, client, await client.resume_run(run.name), live)
+        return await follow(home, client, await client.resume_run(run.name), live)
 
 
 async def watch_run(home: Home, run: Run) -> Run:
     """Show a run that another process drives until it ends."""
     async with coordinator_of(home) as (client, live):
-        return await _follow(home, client, run, live)
+        return await follow(home, client, run, live)
 
 
 async def cancel_run(home: Home, run: Run) -> Run:
@@ -111,9 +111,12 @@ async def delete_run(home: Home, run: Run) -> None:
         await client.delete_run(run.name)
 
 
-async def _follow(home: Home, client: CoordinatorClient, run: Run, live: Live) -> Run:
+async def follow(home: Home, client: CoordinatorClient, run: Run, live: Live, place: str = "") -> Run:
+    """Show a run until it ends and return it; `place` says which of several it is."""
     name = run.name.removeprefix("runs/")
-    notes.print(f"run [bold]{name}[/]  metrics {live.metrics}  data {escape(str(home.path))}", soft_wrap=True)
+    notes.print(
+        f"{escape(place)}run [bold]{name}[/]  metrics {live.metrics}  data {escape(str(home.path))}", soft_wrap=True
+    )
     notes.print(f"page [bold]{live.page}{run.name}[/] (open it in a browser)", soft_wrap=True)
     try:
         with RunView(notes, lambda generation: _report(home, generation)) as view:

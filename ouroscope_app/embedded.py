@@ -5,10 +5,11 @@ They are the same gRPC services as elsewhere and talk over real sockets; only th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from types import MappingProxyType
 
 from ouroscope.client import CoordinatorClient
 from ouroscope.executor import processors
@@ -40,6 +41,35 @@ class Addresses:
     """URL of the page to look at."""
 
 
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Where the embedded workers listen."""
+
+    generator: str
+    trainer: str
+    analyzer: str
+
+
+@asynccontextmanager
+async def embedded_workers(
+    home: Home, ports: Mapping[str, int] = MappingProxyType({}), backends: Sequence[DeclaredBackend] = ()
+) -> AsyncIterator[Workers]:
+    """Start generator, trainer and analyzer without a coordinator, and stop them in the opposite order."""
+    store, threads = home.store(), threads_each()
+    starting = {
+        "generator": partial(generator.start, threads=threads, declared=backends),
+        "trainer": partial(trainer.start, threads=threads),
+        "analyzer": partial(analyzer.start, tools=open_tools()),
+    }
+    async with AsyncExitStack() as stack:
+        addresses = {}
+        for name, start in starting.items():
+            running = await start(store, f"{LOOPBACK}:{ports.get(name, 0)}")
+            stack.push_async_callback(running.stop)
+            addresses[name] = f"{LOOPBACK}:{running.port}"
+        yield Workers(**addresses)
+
+
 @asynccontextmanager
 async def embedded_services(
     home: Home,
@@ -61,17 +91,7 @@ async def embedded_services(
     ports = ports or {}
     store = home.store()
     async with AsyncExitStack() as stack:
-        threads = threads_each()
-        starting = {
-            "generator": partial(generator.start, threads=threads, declared=backends),
-            "trainer": partial(trainer.start, threads=threads),
-            "analyzer": partial(analyzer.start, tools=open_tools()),
-        }
-        workers = {}
-        for name, start in starting.items():
-            running = await start(store, f"{LOOPBACK}:{ports.get(name, 0)}")
-            stack.push_async_callback(running.stop)
-            workers[name] = f"{LOOPBACK}:{running.port}"
+        workers = await stack.enter_async_context(embedded_workers(home, ports, backends))
         driver = await coordinator.start(
             home.path,
             store,
@@ -80,13 +100,11 @@ async def embedded_services(
             page_address=f"{LOOPBACK}:{ports.get('page', 0)}",
             recover=recover,
             metrics_grace=metrics_grace,
-            generator=workers["generator"],
-            trainer=workers["trainer"],
-            analyzer=workers["analyzer"],
+            **asdict(workers),
         )
         stack.push_async_callback(driver.stop)
         yield Addresses(
-            **workers,
+            **asdict(workers),
             coordinator=f"{LOOPBACK}:{driver.port}",
             metrics=f"http://{LOOPBACK}:{driver.metrics_port}/metrics",
             page=driver.page_url,

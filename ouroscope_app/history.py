@@ -10,6 +10,7 @@ from ouroscope.errors import NotFound
 from ouroscope.records.runs import Generation, Run
 from ouroscope_app.home import Home
 from services.coordinator.database import History, open_readonly
+from services.coordinator.dataset.texts import Dealt, dealt_of
 
 Answer = TypeVar("Answer")
 MAX_RUNS = 1000
@@ -45,6 +46,11 @@ def generations_of(home: Home, run: Run) -> list[Generation]:
     """Read the generations of a run in order of arm, seed and number."""
     kept = _read(home, lambda history: history.generations(run_id(run.name)))
     return [one.generation for one in kept]
+
+
+def text_of(home: Home, run: Run) -> tuple[Dealt, ...]:
+    """Read what each domain of the text of a run gave."""
+    return dealt_of(_read(home, lambda history: history.artifacts(run_id(run.name))).get("dataset"))
 
 
 def _read(home: Home, ask: Callable[[History], Awaitable[Answer]]) -> Answer:

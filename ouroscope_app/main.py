@@ -17,6 +17,7 @@ from ouroscope_app.commands import (
     baselines,
     compare,
     corpus,
+    experiments,
     gate,
     models,
     monitors,
@@ -25,6 +26,8 @@ from ouroscope_app.commands import (
     runs,
     serve,
     store,
+    study,
+    sweep,
     token,
 )
 from ouroscope_app.output import command
@@ -40,10 +43,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("sweep")(sweep.sweep)
+app.command("experiments")(experiments.experiments)
 app.command("analyze")(analyze.analyze)
 app.command("compare")(compare.compare)
 app.command("gate")(gate.gate)
 app.command("report")(report.report)
+app.command("study")(study.study)
 app.command("serve")(serve.serve)
 app.add_typer(runs.app, name="runs")
 app.add_typer(monitors.app, name="monitors")

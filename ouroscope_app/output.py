@@ -81,8 +81,11 @@ def command(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
 
 
 def tell(message: str) -> None:
-    """Write one line of error."""
-    notes.print(f"[bold red]error:[/] {_one_line(message)}", soft_wrap=True)
+    """Write an error: one line, and one for each problem where a specification has several."""
+    first, *more = message.splitlines() or [""]
+    notes.print(f"[bold red]error:[/] {_one_line(first)}", soft_wrap=True)
+    for line in more:
+        notes.print(f"  {_one_line(line)}", soft_wrap=True)
 
 
 def _one_line(message: str) -> str:

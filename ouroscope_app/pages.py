@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ouroscope.records.runs import Run
-from ouroscope_app.history import generations_of
+from ouroscope_app.history import generations_of, text_of
 from ouroscope_app.home import Home
 from services.analyzer.catalogue import CATALOGUE
 from services.coordinator.report.loading import Artifacts, load_view
@@ -16,7 +16,8 @@ from services.coordinator.report.page import render_report
 def write_page(home: Home, run: Run, path: Path | None = None) -> Path:
     """Write the page of a run to `path`, or to `reports/<run>.html` in the home, and return where it is."""
     target = path or home.path / "reports" / f"{run.name.removeprefix('runs/')}.html"
-    html = render_report(load_view(Artifacts(home.store()), run, generations_of(home, run), CATALOGUE))
+    view = load_view(Artifacts(home.store()), run, generations_of(home, run), CATALOGUE, dealt=text_of(home, run))
+    html = render_report(view)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     draft.write_text(html, encoding="utf-8")

@@ -13,21 +13,32 @@ from ouroscope.records.runs import Run, RunState
 from ouroscope_app.declared import BACKENDS, check_declared, declared_in
 from ouroscope_app.home import Home
 from ouroscope_app.output import FAULT, INTERRUPTED, answers, command, notes, print_json
-from ouroscope_app.specs import load_spec
 from ouroscope_app.watch import STYLE
+
+SCALE: str = typer.Option("", "--scale", help="Scale of the file, such as `tiny` or `paper`; empty takes its first.")
+SET: list[str] = typer.Option(
+    [],
+    "--set",
+    metavar="KEY=VALUE",
+    help="Change one value: `--set generations=3 --set arms.replace.real_share=0.5`; `arms.*.real_share` means all.",
+)
+CALIBRATE: bool = typer.Option(
+    True,
+    "--calibrate/--no-calibrate",
+    help="With --dry-run: let the model write and train for some seconds, to estimate the time on this machine.",
+)
 
 
 @command
 def run(
-    spec: str = typer.Argument("quickstart", help="A YAML file, or the name of a shipped experiment."),
-    overrides: list[str] = typer.Option(
-        [],
-        "--set",
-        metavar="KEY=VALUE",
-        help="Change one value: `--set generations=3 --set arms.replace.real_share=0.5`.",
+    spec: str = typer.Argument(
+        "quickstart", help="A YAML file, or the name of a shipped experiment, see `ouroscope experiments`."
     ),
+    scale: str = SCALE,
+    overrides: list[str] = SET,
     backends: str = BACKENDS,
-    dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be done, compute nothing."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be done and what it costs, start nothing."),
+    calibrate: bool = CALIBRATE,
     run_id: str = typer.Option("", "--name", help="Name of the run; empty makes one from the specification."),
     metrics_port: int = typer.Option(0, min=0, max=65535, help="Port of /metrics on 127.0.0.1; 0 takes a free one."),
     json_: bool = typer.Option(False, "--json", help="Print the finished run as one JSON document."),
@@ -37,18 +48,23 @@ def run(
     Without arguments it runs `experiments/quickstart.yaml` with the embedded model on the embedded text: a few
     minutes, no network, no GPU. Ctrl-C stops it; `ouroscope runs resume NAME` goes on where it was.
 
+    A file may hold scales, one of which is chosen by `--scale`; one that varies something along a `sweep` is started by
+    `ouroscope sweep`. `--dry-run` tells what it would cost before anything starts.
+
     A run whose specification says `backend: NAME` writes and scores with a server (vLLM, text-generation-inference, or
     any that is compatible with OpenAI's): declare it in a YAML file and give that as `--backends`.
     """
     # Here and below: torch, spaCy and the database are imported when they are needed, so that --help answers at once.
-    from services.coordinator.plan import validate
+    from ouroscope_app.experiments.reading import read_experiment
+    from ouroscope_app.specs import only_run
 
-    specification, declared = validate(load_spec(spec, overrides)), declared_in(backends)
+    experiment, declared = read_experiment(spec, scale, overrides), declared_in(backends)
     if dry_run:
-        from ouroscope_app.plan import show_plan
+        from ouroscope_app.estimating.showing import show_estimate
 
-        show_plan(specification, json_)
+        show_estimate(Home.find(os.environ), experiment, calibrate=calibrate, json_=json_)
         return
+    specification = only_run(experiment)
     home = Home.find(os.environ).prepare()
     check_declared(home, specification, declared)
     from ouroscope_app.drive import start_run, until_told

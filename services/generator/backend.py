@@ -138,6 +138,10 @@ class Backend(Protocol):
             Unavailable: nobody can tell now.
         """
 
+    @property
+    def problem(self) -> str:
+        """Return why a capability is missing, as far as was found out; empty if none is."""
+
     def hold(self, check: Callable[[], None]) -> AbstractContextManager[None]:
         """Keep the weights that are served from being changed by others while inside.
 
@@ -159,6 +163,9 @@ class Backend(Protocol):
             PreconditionFailed: the server serves other weights and cannot be made to serve these.
             Unavailable: the server cannot be reached.
         """
+
+    def close(self) -> None:
+        """Let go of connections; what is asked over them ends."""
 
 
 def require(backend: Backend, capability: Capability) -> None:

@@ -3,16 +3,58 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from ouroscope.errors import CapabilityMissing, NotFound, OuroscopeError
+from ouroscope.errors import CapabilityMissing, NotFound, OuroscopeError, PreconditionFailed
+from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.generation import BackendInfo, Capability
-from services.generator.backend import Backend
+from services.generator.backend import Backend, LanguageModel
 
 _PATIENCE = 10.0
 """Seconds that a backend gets to say what it can do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A declared backend that cannot be opened: it says why, and can do nothing."""
+
+    name: str
+    kind: str
+    problem: str
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Return nothing."""
+        return frozenset()
+
+    def hold(self, check: Callable[[], None]) -> AbstractContextManager[None]:
+        """Refuse; see `open`."""
+        raise self._refusal()
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Return what is declared."""
+        return {"backend": self.name, "kind": self.kind}
+
+    def batch_size(self, model: ArtifactRef, new_tokens: int) -> int:
+        """Refuse; see `open`."""
+        raise self._refusal()
+
+    def open(self, model: ArtifactRef) -> LanguageModel:
+        """Refuse.
+
+        Raises:
+            PreconditionFailed: always.
+        """
+        raise self._refusal()
+
+    def close(self) -> None:
+        """Do nothing: there are no connections."""
+
+    def _refusal(self) -> PreconditionFailed:
+        return PreconditionFailed(self.problem, backend=self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +97,7 @@ class Backends:
         if capability in backend.capabilities:
             return backend
         able = ", ".join(repr(info.name) for info in self.infos() if capability in info.capabilities)
-        why = f": {problem}" if (problem := _problem(backend)) else ""
+        why = f": {problem}" if (problem := backend.problem) else ""
         raise CapabilityMissing(
             f"the backend {backend.name!r} cannot {capability.value.lower()}{why}; those that can: {able or 'none'}",
             backend=backend.name,
@@ -73,7 +115,7 @@ class Backends:
     async def close(self) -> None:
         """Let the connections to servers go; what is asked of them ends."""
         for backend in self.declared:
-            await asyncio.to_thread(getattr(backend, "close", lambda: None))
+            await asyncio.to_thread(backend.close)
 
     def _told(self, backend: Backend, asked: Future[BackendInfo]) -> BackendInfo:
         try:
@@ -86,7 +128,7 @@ class Backends:
         able: list[Capability] = []
         try:
             able = sorted(backend.capabilities, key=list(Capability).index)
-            problem = _problem(backend)
+            problem = backend.problem
         except OuroscopeError as error:
             problem = error.message
         return BackendInfo(
@@ -99,8 +141,3 @@ class Backends:
 
     def _way(self, backend: Backend) -> str:
         return self.weights.get(backend.name, "")
-
-
-def _problem(backend: Backend) -> str:
-    """Return what a backend says of a capability that it lacks; those that lack none have nothing to say."""
-    return str(getattr(backend, "problem", ""))

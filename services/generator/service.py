@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import grpc.aio
+import structlog
 
-from ouroscope.errors import NotFound
+from ouroscope.errors import InvalidRequest, NotFound
 from ouroscope.operations.servicer import Operations, OperationsServicer, TableSource, add_operations
 from ouroscope.operations.tasks import TaskTable
 from ouroscope.rpc.server import RunningServer, serve
@@ -17,10 +18,12 @@ from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.telemetry.service_metrics import ServiceMetrics
 from ouroscope.v1 import generator_pb2, generator_pb2_grpc
 from services.generator.backend import Backend
-from services.generator.backends import Backends
+from services.generator.backends import Backends, Unusable
 from services.generator.declared import DeclaredBackend
 from services.generator.jobs import Jobs
 from services.generator.servicer import GeneratorServicer
+
+log = structlog.get_logger(__name__)
 
 SERVICE_NAME = generator_pb2.DESCRIPTOR.services_by_name["GeneratorService"].full_name
 MAX_MODEL_BYTES = 200 * 1024**3
@@ -110,7 +113,15 @@ def _servers(store: ArtifactStore, declared: Sequence[DeclaredBackend]) -> list[
     # Imported here: a generator without servers needs no HTTP client.
     from services.generator.opening import open_backend
 
-    return [open_backend(one, store) for one in declared]
+    opened: list[Backend] = []
+    for one in declared:
+        try:
+            opened.append(open_backend(one, store))
+        except InvalidRequest as error:
+            # One server without its token does not take the others away.
+            log.warning("backend.unusable", backend=one.name, error=error.message)
+            opened.append(Unusable(one.name, one.kind.value, error.message))
+    return opened
 
 
 def _transformers(store: ArtifactStore, device: str, dtype: str, threads: int, kept_models: int) -> Backend:

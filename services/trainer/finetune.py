@@ -22,6 +22,7 @@ from typing import Protocol
 import torch
 
 from ouroscope.errors import LimitExceeded, OuroscopeError, StorageFull
+from ouroscope.memory import is_lack_of_memory
 from ouroscope.records.progress import Progress
 from ouroscope.records.training import Recipe
 from ouroscope.seeds import derive_seed
@@ -185,13 +186,8 @@ def _only_user_of_randomness(control: Control, environment: Environment) -> Iter
 def _memory_errors(recipe: Recipe) -> Iterator[None]:
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_lack_of_memory(error):
             raise
         advice = f"lower recipe.batch_size (now {recipe.batch_size}) and raise recipe.gradient_accumulation instead"
         raise LimitExceeded(f"one micro-step does not fit into memory; {advice}") from error
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # On a CPU torch has no class for it.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

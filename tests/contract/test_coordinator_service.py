@@ -37,9 +37,10 @@ from ouroscope.rpc.errors import error_from_status
 from ouroscope.store import ArtifactStore
 from ouroscope.v1 import coordinator_pb2, coordinator_pb2_grpc, operation_pb2, run_pb2
 from ouroscope.wire import to_proto
-from services.coordinator import dataset, plan, service
+from services.coordinator import plan, service
 from services.coordinator.board import Board
 from services.coordinator.database import open_history, open_readonly
+from services.coordinator.dataset.preparing import prepare
 from services.coordinator.loop import run_arm
 from services.coordinator.patience import Patiently
 from services.coordinator.service import RunningCoordinator
@@ -343,10 +344,10 @@ async def expected_results(folder: Path, spec: RunSpec) -> dict[str, dict[str, A
     history, board = await open_history(folder), Board()
     await history.create_run("small", a_run(spec, "small"), None)
     model = (await team.import_model(spec.model)).model
-    setup = Setup(model=model, dataset=dataset.prepare(store, spec, lambda _: None))
+    setup = Setup(model=model, dataset=prepare(store, spec, lambda _: None))
 
     async def lane(one: plan.Lane) -> None:
-        tools = (team.workers, history, board, not_durable, Patiently(), history.report_of)
+        tools = (team.workers, history, board, not_durable, Patiently(), history)
         await run_arm(plan.arm_named(spec, one.arm), one.seed, spec, LaneStages(one, spec, setup, *tools))
 
     await asyncio.gather(*(lane(one) for one in plan.lanes_of("small", spec)))

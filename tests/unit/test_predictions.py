@@ -7,9 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ouroscope.errors import CorruptArtifact, InvalidRequest, NotFound
-from ouroscope.predictions import read_next_tokens, read_scored_texts, write_predictions
+from ouroscope.predictions import (
+    read_detections,
+    read_next_tokens,
+    read_scored_texts,
+    write_detections,
+    write_predictions,
+)
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
-from ouroscope.records.predictions import NextToken, ScoredText, TextRole
+from ouroscope.records.predictions import Detection, NextToken, ScoredText, TextRole
 from ouroscope.store import ArtifactStore
 from ouroscope.store.tables import encode_table
 
@@ -102,3 +108,21 @@ def test_records_of_one_kind_are_not_read_as_the_other(store: ArtifactStore) -> 
     ref = store.publish(ArtifactKind.PREDICTIONS, None, {"next-tokens-00000.parquet": data})
     with pytest.raises(CorruptArtifact, match="NextToken records have other columns"):
         list(read_next_tokens(store, ref))
+
+
+def test_what_a_detector_says_comes_back_as_it_went_in(store: ArtifactStore) -> None:
+    found = [Detection(document_id=f"d{i}", probability=i / 1499) for i in range(1500)]
+    ref = write_detections(store, iter(found), {"label": "machine"})
+    assert list(read_detections(store, ref)) == found
+    assert list(read_next_tokens(store, ref)) == list(read_scored_texts(store, ref)) == []
+    assert store.manifest(ref).summary == {"label": "machine", "detections": 1500}
+    assert write_detections(store, reversed(found)) != ref
+
+
+def test_a_detector_that_said_nothing_is_refused(store: ArtifactStore) -> None:
+    with pytest.raises(InvalidRequest, match="no detections"):
+        write_detections(store, [])
+
+
+def test_scores_of_a_model_hold_no_detections(store: ArtifactStore) -> None:
+    assert list(read_detections(store, write_predictions(store, [next_token()], []))) == []

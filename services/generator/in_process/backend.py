@@ -43,6 +43,7 @@ class HfBackend:
     """Causal language models of transformers on one device. Thread-safe: one thread at a time uses the device."""
 
     name = kind = "transformers"
+    problem = ""
 
     def __init__(
         self,
@@ -121,6 +122,9 @@ class HfBackend:
             loaded = self._loaded[stored.whole]
             with loaded.weights(adapter):
                 return HfModel(loaded, self._served(model), adapter)
+
+    def close(self) -> None:
+        """Do nothing: there are no connections."""
 
     def open_classifier(self, directory: Path) -> HfClassifier:
         """Return the text classifier of a directory, loaded anew: it is asked seldom and for all documents at once."""

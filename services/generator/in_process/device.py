@@ -65,11 +65,5 @@ def memory_bytes(device: str) -> int:
     return min(whole, int(allowed)) if allowed.isdigit() else whole
 
 
-def is_lack_of_memory(error: Exception) -> bool:
-    """Return whether an error of torch says that the memory did not suffice."""
-    # On the processor torch raises a plain RuntimeError.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
 def _best_dtype() -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

@@ -16,12 +16,12 @@ from transformers import AutoModelForCausalLM
 from ouroscope.adapters import CheckedAdapter, check_adapter_directory, check_fits
 from ouroscope.chat import ChatFrame, chat_frame
 from ouroscope.errors import CorruptArtifact, InvalidRequest
+from ouroscope.memory import is_lack_of_memory
 from ouroscope.models import BUILDING, SAFELY, weight_shapes
 from ouroscope.records.generation import ChatFormat
 from ouroscope.stored_models import StoredModel
 from ouroscope.tokens import Tokens
 from services.generator.in_process.adapters import Adapters
-from services.generator.in_process.device import is_lack_of_memory
 from services.generator.in_process.scoring import Head
 
 _NOT_UNDERSTOOD = (

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from ouroscope.errors import InvalidRequest, LimitExceeded
+from ouroscope.memory import is_lack_of_memory
 from ouroscope.records.generation import SamplingSpec, Served
 from services.generator.backend import Continuation, Expectation, Prompt, Pulse, TokenScores, Written
 from services.generator.in_process.decoding import continue_prompts
-from services.generator.in_process.device import is_lack_of_memory
 from services.generator.in_process.loaded import Adapter, LoadedModel
 from services.generator.in_process.redrawing import redraw_texts
 from services.generator.in_process.scoring import expect_next, judge_texts

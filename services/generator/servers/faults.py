@@ -10,7 +10,9 @@ import math
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
+from ouroscope.addresses import join_address
 from ouroscope.errors import (
     CapabilityMissing,
     InvalidRequest,
@@ -64,18 +66,29 @@ def error_of(
     )
 
 
-def lost(server: str) -> Unavailable:
+def address_of(url: str) -> str:
+    """Return `host:port` of a server and nothing else of its URL, which may hold a secret.
+
+    >>> address_of("https://user:secret@vllm/path?key=secret")
+    'vllm:443'
+    """
+    parts = urlsplit(url)
+    return join_address(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+
+
+def lost(server: str, url: str) -> Unavailable:
     """Return the error of a server that cannot be reached, or whose connection broke."""
     return Unavailable(
-        f"the server of backend {server!r} cannot be reached, or the connection broke", retry_after=_NOT_TOLD
+        f"the server of backend {server!r} at {address_of(url)} cannot be reached, or the connection broke",
+        retry_after=_NOT_TOLD,
     )
 
 
-def late(server: str, seconds: float) -> Unavailable:
+def late(server: str, url: str, seconds: float) -> Unavailable:
     """Return the error of a server that has not answered in time."""
     return Unavailable(
-        f"the server of backend {server!r} has not answered within {seconds:g} s; raise `timeout` of the backend if "
-        "its answers take longer",
+        f"the server of backend {server!r} at {address_of(url)} has not answered within {seconds:g} s; raise "
+        "`timeout` of the backend if its answers take longer",
         retry_after=_NOT_TOLD,
     )
 

@@ -213,7 +213,7 @@ class Transport:
             async with asyncio.timeout(seconds):
                 return await call(chosen)
         except (OuroscopeError, httpx.HTTPError, httpx.StreamError, OSError) as error:
-            known = self._typed(error, seconds)
+            known = self._typed(error, chosen.url, seconds)
             if isinstance(known, Unavailable):
                 chosen.resting_until = time.monotonic() + max(_REST, known.retry_after)
             raise known from error
@@ -225,16 +225,16 @@ class Transport:
         now = time.monotonic()
         return min(self._replicas, key=lambda each: (each.resting_until > now, each.in_flight, each.resting_until))
 
-    def _typed(self, error: Exception, seconds: float) -> OuroscopeError:
+    def _typed(self, error: Exception, url: str, seconds: float) -> OuroscopeError:
         if isinstance(error, OuroscopeError):
             return error
         if isinstance(error, (TimeoutError, httpx.TimeoutException)):
-            return faults.late(self.server, seconds)
+            return faults.late(self.server, url, seconds)
         # Clients of other libraries raise errors of httpx that carry the answer.
         response = getattr(error, "response", None)
         if isinstance(response, httpx.Response):
             return self._refusal(response, response.url.path, b"")
-        return faults.lost(self.server)
+        return faults.lost(self.server, url)
 
     def _refusal(self, response: httpx.Response, route: str, body: bytes) -> OuroscopeError:
         return faults.error_of(

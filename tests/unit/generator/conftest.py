@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,9 @@ from ouroscope.records.progress import Progress
 from ouroscope.store.artifacts import ArtifactStore
 from services.generator.in_process.backend import HfBackend
 from services.generator.in_process.model import HfModel
+from tests.servers.language import Language
+from tests.servers.stand_in import StandIn, serving
+from tests.unit.generator.servers_setup import NAME
 
 TEXTS = tuple(
     f"The {creature} swallows its own tail for the {ordinal} time, and calls the taste of it the whole wide world."
@@ -113,6 +116,23 @@ def prompts(store: ArtifactStore) -> ArtifactRef:
         for number, text in enumerate(TEXTS)
     )
     return write_corpus(store, documents)
+
+
+@pytest.fixture(scope="module")
+def language(model_directory: Path) -> Language:
+    """The tiny model as stand-in servers speak it."""
+    return Language(model_directory)
+
+
+@pytest.fixture
+def stand_in(language: Language) -> StandIn:
+    return StandIn({NAME: language})
+
+
+@pytest.fixture
+def url(stand_in: StandIn) -> Iterator[str]:
+    with serving(stand_in) as address:
+        yield address
 
 
 @pytest.fixture

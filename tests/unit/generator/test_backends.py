@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -25,8 +26,11 @@ from ouroscope.records.generation import (
 from ouroscope.store.artifacts import ArtifactStore
 from services.generator import backends as registry
 from services.generator.backends import Backends
+from services.generator.declared import ServerKind
 from services.generator.in_process.backend import HfBackend
 from services.generator.jobs import Jobs
+from services.generator.service import _servers
+from tests.unit.generator.servers_setup import declared
 
 ALL = frozenset({Capability.GENERATE, Capability.SCORE})
 
@@ -70,6 +74,9 @@ class Other:
             backend=self.name, kind=self.kind, model="ouro-1", verification=Verification.REPORTED, reproducible=False
         )
         return opened
+
+    def close(self) -> None:
+        self.held.append("closed")
 
 
 @pytest.fixture
@@ -197,3 +204,19 @@ def test_a_backend_that_lacks_a_capability_is_refused_before_the_work(
         jobs.score(Score(model=model_ref, heldout=prompts, backend="pool"))
     with pytest.raises(NotFound, match="no backend 'nowhere'"):
         jobs.generate(Generate(model=model_ref, prompts=prompts, sampling=SamplingSpec(), backend="nowhere"))
+
+
+def test_a_server_without_its_token_says_so_and_hides_no_other(
+    store: ArtifactStore, model_ref: ArtifactRef, backend: HfBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OURO_TEST_TOKEN", raising=False)
+    open_one = declared(("http://127.0.0.1:9",), model_ref, ServerKind.VLLM)
+    secret = replace(open_one, name="secret", token_variable="OURO_TEST_TOKEN")
+    found = Backends(backend, _servers(store, [secret, open_one]))
+    try:
+        assert [each.name for each in found.all] == ["transformers", "secret", "pool"]
+        assert "OURO_TEST_TOKEN, which is not set" in found.named("secret").problem
+        with pytest.raises(CapabilityMissing, match="OURO_TEST_TOKEN"):
+            Backends(backend, found.declared[:1]).require("secret", Capability.GENERATE)
+    finally:
+        asyncio.run(found.close())

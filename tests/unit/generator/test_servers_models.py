@@ -22,29 +22,13 @@ from services.generator.in_process.model import HfModel
 from services.generator.servers.backend import ServerBackend
 from services.generator.servers.model import ServerModel
 from tests.servers.language import Language
-from tests.servers.stand_in import Fault, StandIn, serving
+from tests.servers.stand_in import Fault, StandIn
 from tests.unit.generator.conftest import TEXTS
 from tests.unit.generator.servers_setup import NAME, backend_of
 
 GREEDY = SamplingSpec(temperature=0, top_k=0, max_new_tokens=12)
 DRAWN = SamplingSpec(temperature=0.9, top_k=0, max_new_tokens=12, min_new_tokens=0, seed=5)
 PROMPTS = [Prompt(f"p{number}", text[: 9 + number]) for number, text in enumerate(TEXTS[:6])]
-
-
-@pytest.fixture(scope="module")
-def language(model_directory: Path) -> Language:
-    return Language(model_directory)
-
-
-@pytest.fixture
-def stand_in(language: Language) -> StandIn:
-    return StandIn({NAME: language})
-
-
-@pytest.fixture
-def url(stand_in: StandIn) -> Iterator[str]:
-    with serving(stand_in) as address:
-        yield address
 
 
 @pytest.fixture(params=[ServerKind.VLLM, ServerKind.OPENAI], ids=lambda kind: kind.value)

@@ -21,7 +21,7 @@ from services.generator.plan import Plan
 from services.generator.scoring import score
 from services.generator.servers.backend import ServerBackend
 from tests.servers.language import Language
-from tests.servers.stand_in import Fault, StandIn, serving
+from tests.servers.stand_in import Fault, StandIn
 from tests.unit.generator.conftest import TEXTS
 from tests.unit.generator.servers_setup import NAME, backend_of
 
@@ -29,22 +29,6 @@ SAMPLING = SamplingSpec(temperature=0.9, top_k=0, max_new_tokens=3, seed=3, batc
 PLAN = Plan(batch_size=4, shard_documents=4)
 """12 prompts are three shards."""
 DOCUMENTS = 12
-
-
-@pytest.fixture(scope="module")
-def language(model_directory: Path) -> Language:
-    return Language(model_directory)
-
-
-@pytest.fixture
-def stand_in(language: Language) -> StandIn:
-    return StandIn({NAME: language})
-
-
-@pytest.fixture
-def url(stand_in: StandIn) -> Iterator[str]:
-    with serving(stand_in) as address:
-        yield address
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +18,7 @@ from ouroscope.errors import (
     PreconditionFailed,
     Unavailable,
 )
+from services.generator.servers import faults
 from services.generator.servers.transport import Call, Replica, Transport
 from tests.servers.language import Language
 from tests.servers.running import running
@@ -28,22 +27,6 @@ from tests.servers.waiting import wait_until
 from tests.unit.generator.servers_setup import NAME, transport
 
 _ROUTE = "/v1/completions"
-
-
-@pytest.fixture(scope="module")
-def language(model_directory: Path) -> Language:
-    return Language(model_directory)
-
-
-@pytest.fixture
-def stand_in(language: Language) -> StandIn:
-    return StandIn({NAME: language})
-
-
-@pytest.fixture
-def url(stand_in: StandIn) -> Iterator[str]:
-    with serving(stand_in) as address:
-        yield address
 
 
 def _quiet(tokens: int) -> None: ...
@@ -115,7 +98,8 @@ def test_what_stays_wrong_becomes_an_error_that_says_what_to_do(
         way.run([_ask(way)], _quiet)
     tries = 2 if error is Unavailable else 1
     assert len(stand_in.asked) == tries
-    assert "127.0.0.1" not in raised.value.message
+    unreached = fault in (Fault.DROPPED, Fault.HANG)
+    assert (f" at {url.removeprefix('http://')} " in raised.value.message) is unreached
 
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:
@@ -223,3 +207,10 @@ def test_several_threads_may_ask_at_once(url: str) -> None:
             thread.join()
     assert len(found) == 3
     assert found[0] == found[1] == found[2]
+
+
+def test_an_address_in_an_error_is_host_and_port_and_nothing_else() -> None:
+    url = "https://user:hunter2@vllm/hunter2?key=hunter2"
+    for error in (faults.lost("pool", url), faults.late("pool", url, 2)):
+        assert "at vllm:443 " in error.message
+        assert "hunter2" not in error.message
