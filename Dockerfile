@@ -10,10 +10,10 @@ RUN python -m venv /opt/ouroscope
 COPY . .
 
 FROM build AS build-service
-RUN pip install --constraint constraints.txt '.[analyzer,coordinator,security,tracing]'
+RUN pip install --constraint constraints.txt '.[analyzer,coordinator,s3,security,tracing]'
 
 FROM build AS build-model
-RUN pip install --constraint constraints.txt '.[generator,trainer,security,tracing]'
+RUN pip install --constraint constraints.txt '.[generator,trainer,s3,security,tracing]'
 
 FROM base AS runtime
 # Folders that volumes are mounted over take their owner from here.

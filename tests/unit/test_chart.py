@@ -1,0 +1,165 @@
+"""The Helm chart: objects that Kubernetes accepts, nonsense that is refused, rules and dashboards that arrive whole."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+from kubernetes_validate import utils as bundled
+from referencing import Registry, Resource
+
+from ouroscope import __version__
+from tests.chart import (
+    CHART,
+    FULL,
+    NAMESPACE,
+    ROOT,
+    Object,
+    cases,
+    objects,
+    of_kind,
+    render,
+)
+
+CASES = sorted(cases())
+CHART_FILE: Object = yaml.safe_load((CHART / "Chart.yaml").read_text())
+NOT_OF_KUBERNETES = {"cert-manager.io/v1", "monitoring.coreos.com/v1"}
+
+
+def claimed_versions() -> list[str]:
+    oldest = re.search(r">=(\d+\.\d+)", CHART_FILE["kubeVersion"]).group(1)  # type: ignore[union-attr]
+    found = {bundled.major_minor(version) for version in bundled.all_versions()}
+    return sorted((v for v in found if number(v) >= number(oldest)), key=number)
+
+
+def number(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+VERSIONS = claimed_versions()
+
+
+@cache
+def definitions(version: str) -> Registry[Any]:
+    folder = f"kubernetes-json-schema/v{version}.0-local-strict"
+    return Resource.from_contents(bundled.schema_contents(f"{folder}/_definitions.json", version)) @ Registry()
+
+
+@cache
+def validator(version: str, api: str, kind: str) -> Draft202012Validator:
+    """Return what checks one kind. Like `kubernetes_validate.validate`, which reads two megabytes for each object."""
+    name = re.sub(r"^([^./]*)(?:\.[^/]*)?/", r"\1-", api)
+    folder = f"kubernetes-json-schema/v{version}.0-local-strict"
+    schema = bundled.schema_contents(f"{folder}/{kind.lower()}-{name}.json", version)
+    return Draft202012Validator(schema, registry=Resource.from_contents(schema) @ definitions(version))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_helm_finds_nothing_wrong(case: str) -> None:
+    report = helm_python.lint(CHART, cases()[case], strict=True, namespace=NAMESPACE)
+    assert report["errors"] == []
+    assert {one["error"] for one in report["messages"]} <= {"icon is recommended"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_object_is_one_that_kubernetes_knows(version: str) -> None:
+    wrong = [
+        f"{case}: {one['kind']}/{one['metadata']['name']}: {error.json_path} {error.message[:200]}"
+        for case in CASES
+        for one in objects(case)
+        if one["apiVersion"] not in NOT_OF_KUBERNETES
+        for error in validator(version, one["apiVersion"], one["kind"]).iter_errors(one)
+    ]
+    assert wrong == []
+
+
+def test_the_validator_would_see_a_field_that_does_not_exist() -> None:
+    wrong = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": {"portz": []}}
+    for version in (VERSIONS[0], VERSIONS[-1]):
+        assert "portz" in next(validator(version, "v1", "Service").iter_errors(wrong)).message
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_names_are_unique_and_everything_is_in_the_release(case: str) -> None:
+    names = [(one["kind"], one["metadata"]["name"]) for one in objects(case)]
+    assert len(names) == len(set(names))
+    for one in objects(case):
+        assert one["metadata"]["labels"]["app.kubernetes.io/instance"] == "ouro"
+        assert len(one["metadata"]["name"]) <= 63
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"coordinator": {"replicas": 2}}, "coordinator.replicas is 2.*one durable owner per database"),
+        ({"analyzer": {"autoscaling": {"minReplicas": 5}}}, "analyzer.autoscaling.maxReplicas is below"),
+        ({"analyser": {}}, "analyser"),
+        ({"coordinator": {"replica": 1}}, "/coordinator.*replica"),
+        ({"coordinator": {"settings": {"PATIENC": 1}}}, "/coordinator/settings.*PATIENC"),
+        ({"coordinator": {"settings": {"DATABASE": "postgresql://secret"}}}, "/coordinator/settings.*DATABASE"),
+        ({"generator": {"extraEnv": [{"name": "OURO_GENERATOR_DEVICE"}]}}, "/generator/extraEnv/0/name"),
+        ({"generator": {"gpus": -1}}, "/generator/gpus"),
+        ({"trainer": {"sharedMemory": "much"}}, "/trainer/sharedMemory"),
+        ({"trainer": {"resources": {"limits": {"memory": None}}}}, "/trainer/resources/limits.*memory"),
+        ({"trainer": {"settings": {"GRACE": 110}}}, "trainer.terminationGracePeriodSeconds must be 15"),
+        ({"image": {"service": {"digest": "sha256:12"}}}, "/image/service/digest"),
+        ({"store": {"kind": "disk"}}, "/store/kind"),
+        ({"tls": {"enabled": False}}, "tls.enabled is false.*allowPlaintext"),
+        ({"tls": {"mutual": False}}, "nobody is asked who they are.*tls.mutual.*allowPlaintext"),
+        ({"tls": {"certManager": {"enabled": False}}}, "tls.existingSecret is empty"),
+        ({"security": {"tokens": {"existingSecret": "x"}}}, "security.clientToken.existingSecret is empty"),
+        (
+            {"allowPlaintext": True, "tls": {"enabled": False}, "security": {"tokens": {"existingSecret": "x"}}},
+            "security.tokens.existingSecret needs tls.enabled",
+        ),
+        ({"store": {"kind": "s3"}}, "store.s3.url is empty"),
+        ({"store": {"kind": "s3", "s3": {"url": "s3://bucket"}}}, "networkPolicy.objectStore.to is empty"),
+        ({"database": {"existingSecret": "x"}}, "networkPolicy.database.to is empty"),
+        (
+            {"generator": {"backends": [{"name": "a", "kind": "vllm", "urls": [], "weights": "fixed"}]}},
+            "networkPolicy.inference.to is empty",
+        ),
+        ({"monitoring": {"serviceMonitor": {"enabled": True}}}, "networkPolicy.prometheus is empty"),
+    ],
+)
+def test_nonsense_is_refused_and_the_key_is_named(values: Object, told: str) -> None:
+    with pytest.raises(helm_python.HelmError, match=f"(?s){told}"):
+        render(values)
+
+
+def test_the_chart_has_the_version_of_the_program() -> None:
+    assert CHART_FILE["appVersion"] == __version__
+
+
+@pytest.mark.parametrize(("of", "pattern"), [("prometheus/rules", "*.yml"), ("grafana/dashboards", "*.json")])
+def test_rules_and_dashboards_are_those_of_the_repository(of: str, pattern: str) -> None:
+    folder = CHART / "files" / Path(of).name
+    originals = {path.name: path.read_text() for path in (ROOT / "deploy" / of).glob(pattern)}
+    assert originals
+    assert {path.name: path.read_text() for path in folder.iterdir()} == originals, f"cp deploy/{of}/* {folder}/"
+
+
+def test_rules_and_dashboards_arrive_whole() -> None:
+    (rule,) = of_kind("gpu-vllm", "PrometheusRule").values()
+    files = sorted((CHART / "files/rules").iterdir())
+    assert rule["spec"]["groups"] == [group for path in files for group in yaml.safe_load(path.read_text())["groups"]]
+    dashboards = of_kind("gpu-vllm", "ConfigMap")
+    for path in (CHART / "files/dashboards").iterdir():
+        shown = dashboards[f"dashboard-{path.stem}"]
+        assert shown["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert json.loads(shown["data"][path.name]) == json.loads(path.read_text())
+
+
+def test_notes_say_what_to_do_next() -> None:
+    for case in CASES:
+        notes = render(cases()[case])["NOTES.txt"]
+        assert f"helm test ouro --namespace {NAMESPACE}" in notes
+        assert f"{FULL}-coordinator:50054" in notes
+        assert "  \n" not in notes
