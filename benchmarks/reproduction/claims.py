@@ -110,15 +110,17 @@ def seen_apart(metric: str, *arms: str) -> Claim:
 
 
 def stays(arm: str) -> Claim:
-    """Claim that an arm is never called WARNING or COLLAPSE at its end."""
+    """Claim that an arm is never called WARNING or COLLAPSE; where it could not be judged, nothing is said."""
 
     def claim(results: Results) -> Outcome:
-        last = [lane.verdicts[-1] for lane in lanes_of(results, arm) if lane.verdicts]
-        if not last:
+        said = [verdict for lane in lanes_of(results, arm) for verdict in lane.verdicts if verdict]
+        if not said:
             return Outcome(status=Status.NOT_RUN, figures="")
-        calm = all(verdict in ("STABLE", "") for verdict in last)
-        status = Status.REPRODUCED if calm else Status.NOT_REPRODUCED
-        return Outcome(status=status, figures=f"{arm}: last verdicts {', '.join(v or 'not compared' for v in last)}")
+        told = ", ".join(f"{said.count(verdict)} {verdict}" for verdict in dict.fromkeys(said))
+        if {"WARNING", "COLLAPSE"} & set(said):
+            return Outcome(status=Status.NOT_REPRODUCED, figures=f"{arm}: {told}")
+        judged = "STABLE" in said
+        return Outcome(status=Status.REPRODUCED if judged else Status.NOT_TESTABLE, figures=f"{arm}: {told}")
 
     return claim
 

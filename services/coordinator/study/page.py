@@ -60,7 +60,20 @@ def _context(study: Study, title: str) -> dict[str, Any]:
         "matrix": matrix.matrix_tables(study),
         "selections": _selection_table(study),
         "budget": study.budget,
+        "mixed_budgets": _mixed_budgets(study),
     }
+
+
+def _mixed_budgets(study: Study) -> str:
+    """Say that text is measured on different amounts of words, if it is: diversity depends on size."""
+    measured = [p.report for part in study.parts for p in part.view.points if p.report and p.report.rungs]
+    if study.budget is not None or not measured:
+        return ""
+    least, most = (end(report.rungs[-1].budget for report in measured) for end in (min, max))
+    return (
+        f"Text and networks are measured on {least:,} to {most:,} words here, since no amount is reached by all: "
+        "compare an arm with its control, not arms of different lengths. What models expect has no such limit."
+    )
 
 
 def _amount(part: Part) -> str:
