@@ -7,14 +7,22 @@ changes here needs a file in `migrations/versions`.
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 FILE = Path("state") / "ouroscope.sqlite"
 BUSY_MILLISECONDS = 10_000
+_patiently = Retrying(
+    retry=retry_if_exception(lambda error: isinstance(error, sqlite3.OperationalError) and "locked" in str(error)),
+    stop=stop_after_delay(BUSY_MILLISECONDS / 1000),
+    wait=wait_fixed(0.02),
+    reraise=True,
+)
 CONNECT_SECONDS = 10
 
 metadata = sa.MetaData()
@@ -97,7 +105,8 @@ def make_engine(url: str, *, read_only: bool) -> AsyncEngine:
     def configure(connection: Any, _: Any) -> None:
         cursor = connection.cursor()
         for pragma in (f"busy_timeout={BUSY_MILLISECONDS}", *pragmas):
-            cursor.execute(f"PRAGMA {pragma}")
+            # SQLite does not wait for its turn where two connections switch a new file to WAL at once.
+            _patiently(cursor.execute, f"PRAGMA {pragma}")
         cursor.close()
 
     return engine

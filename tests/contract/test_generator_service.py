@@ -209,6 +209,7 @@ async def test_tasks_are_done_by_the_model_that_the_process_holds(store, connect
 async def test_a_backend_that_cannot_score_refuses_before_it_queues(store, connect, human):
     class Writer:
         name = kind = "writer"
+        problem = ""
         capabilities = frozenset({Capability.GENERATE})
 
         def fingerprint(self):

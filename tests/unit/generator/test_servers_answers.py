@@ -166,7 +166,7 @@ def test_every_status_has_an_error_that_holds_nothing_of_the_servers_text(status
 def test_errors_of_other_clients_over_httpx_are_read_by_their_status() -> None:
     answer = httpx.Response(429, headers={"retry-after": "3"}, request=httpx.Request("POST", "http://pool/generate"))
     error = Transport("pool", ["http://pool"])._typed(
-        httpx.HTTPStatusError("no", request=answer.request, response=answer), 1.0
+        httpx.HTTPStatusError("no", request=answer.request, response=answer), "http://pool", 1.0
     )
     assert isinstance(error, Unavailable)
     assert error.retry_after == 3
