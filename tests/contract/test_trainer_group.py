@@ -236,7 +236,8 @@ async def test_a_training_goes_on_after_a_cancel_a_killed_trainer_and_a_drained_
         await trainer.fine_tune(ask(replace(TWO, processes=4)))
     reached = [await cancelled_at(trainer, request, 30)]
     await server.stop()
-    assert not workers(store)
+    # On a busy machine the group may need longer to end than a server that stops waits for it.
+    await asyncio.to_thread(wait_until, lambda: not workers(store))
     assert draft.has(LATEST)
     for ending in (signal.SIGKILL, signal.SIGTERM):
         process, address = await started(store, root)
