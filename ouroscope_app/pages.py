@@ -17,9 +17,13 @@ def write_page(home: Home, run: Run, path: Path | None = None) -> Path:
     """Write the page of a run to `path`, or to `reports/<run>.html` in the home, and return where it is."""
     target = path or home.path / "reports" / f"{run.name.removeprefix('runs/')}.html"
     view = load_view(Artifacts(home.store()), run, generations_of(home, run), CATALOGUE, dealt=text_of(home, run))
-    html = render_report(view)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    return put_page(target, render_report(view))
+
+
+def put_page(path: Path, html: str) -> Path:
+    """Write a page where it belongs, whole or not at all, and return where that is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(html, encoding="utf-8")
-    draft.replace(target)
-    return target
+    draft.replace(path)
+    return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ouroscope.errors import PreconditionFailed
 from ouroscope.records.runs import Run
 from ouroscope_app.history import generations_of
 from ouroscope_app.home import Home
+from ouroscope_app.pages import put_page
 from services.analyzer.catalogue import CATALOGUE
 from services.coordinator.report.loading import Artifacts
 from services.coordinator.study.export import write_tables
@@ -30,7 +30,4 @@ def write_study(home: Home, runs: Sequence[Run], name: str, folder: Path | None 
     if not study.parts:
         raise PreconditionFailed("nothing was measured in these runs yet; look again when a generation is done")
     write_tables(study, target)
-    draft = target / f".{PAGE}.{os.getpid()}"
-    draft.write_text(render_study(study, name), encoding="utf-8")
-    draft.replace(target / PAGE)
-    return target / PAGE
+    return put_page(target / PAGE, render_study(study, name))

@@ -27,6 +27,9 @@ CALIBRATE: bool = typer.Option(
     "--calibrate/--no-calibrate",
     help="With --dry-run: let the model write and train for some seconds, to estimate the time on this machine.",
 )
+METRICS_PORT: int = typer.Option(
+    0, "--metrics-port", min=0, max=65535, help="Port of /metrics on 127.0.0.1; 0 takes a free one."
+)
 
 
 @command
@@ -40,7 +43,7 @@ def run(
     dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be done and what it costs, start nothing."),
     calibrate: bool = CALIBRATE,
     run_id: str = typer.Option("", "--name", help="Name of the run; empty makes one from the specification."),
-    metrics_port: int = typer.Option(0, min=0, max=65535, help="Port of /metrics on 127.0.0.1; 0 takes a free one."),
+    metrics_port: int = METRICS_PORT,
     json_: bool = typer.Option(False, "--json", help="Print the finished run as one JSON document."),
 ) -> None:
     """Run an experiment: let models learn from their own text, beside a control arm that keeps reading people.

@@ -13,7 +13,7 @@ from ouroscope.canonical import to_plain
 from ouroscope.errors import PreconditionFailed
 from ouroscope.records.analysis import Verdict
 from ouroscope.records.runs import Run
-from ouroscope_app.commands.run import conclude
+from ouroscope_app.commands.run import METRICS_PORT, conclude
 from ouroscope_app.declared import BACKENDS, check_declared, declared_in
 from ouroscope_app.home import Home
 from ouroscope_app.live import find_live
@@ -99,7 +99,7 @@ def watch(name: str = NAME) -> None:
 def resume(
     name: str = NAME,
     backends: str = BACKENDS,
-    metrics_port: int = typer.Option(0, min=0, max=65535, help="Port of /metrics on 127.0.0.1; 0 takes a free one."),
+    metrics_port: int = METRICS_PORT,
     json_: bool = JSON,
 ) -> None:
     """Go on with a run that was killed, stopped, cancelled or failed; what was finished is not done again."""

@@ -13,7 +13,7 @@ from rich.text import Text
 from ouroscope.canonical import to_plain
 from ouroscope.errors import PreconditionFailed
 from ouroscope.records.runs import Run, RunSpec, RunState
-from ouroscope_app.commands.run import CALIBRATE, SCALE, SET
+from ouroscope_app.commands.run import CALIBRATE, METRICS_PORT, SCALE, SET
 from ouroscope_app.declared import BACKENDS, check_declared, declared_in
 from ouroscope_app.home import Home
 from ouroscope_app.output import FAULT, answers, command, counted, notes, print_json
@@ -30,7 +30,7 @@ def sweep(
     dry_run: bool = typer.Option(False, "--dry-run", help="Show what all runs together would cost, start none."),
     calibrate: bool = CALIBRATE,
     name: str = typer.Option("", "--name", help="What the names of the runs begin with; empty takes the file's."),
-    metrics_port: int = typer.Option(0, min=0, max=65535, help="Port of /metrics on 127.0.0.1; 0 takes a free one."),
+    metrics_port: int = METRICS_PORT,
     json_: bool = typer.Option(False, "--json", help="Print the finished runs as one JSON document."),
 ) -> None:
     """Run every combination that the `sweep` of a file asks for, one run after the other, and compare them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ouroscope.records.artifacts import ArtifactRef
@@ -50,5 +51,10 @@ def is_work(arm: ArmSpec, portions: TrainingSet) -> bool:
 def whole(portions: TrainingSet) -> Chosen:
     """Return the training set where nothing has to be done."""
     corpora = tuple(corpus for portion in portions for corpus in portion.pool)
-    weights = tuple(portion.weight for portion in portions for _ in portion.pool)
-    return Chosen(corpora=corpora, weights=() if set(weights) == {1.0} else weights)
+    return Chosen(corpora=corpora, weights=told(portion.weight for portion in portions for _ in portion.pool))
+
+
+def told(weights: Iterable[float]) -> tuple[float, ...]:
+    """Return weights as the trainer is told them: none where all are 1."""
+    all_of_them = tuple(weights)
+    return () if set(all_of_them) == {1.0} else all_of_them

@@ -16,17 +16,16 @@ from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.generation import Classify, Edit, Score
 from ouroscope.records.selection import ORIGIN, SelectDocuments, SelectionRule, SelectionSource, SelectionSpec
 from ouroscope.seeds import derive_seed
-from services.coordinator.choices import Choice, Chosen
+from services.coordinator.choices import Choice, Chosen, told
 from services.coordinator.workers import OnProgress, Workers
 
 
 async def choose(wanted: Choice, workers: Workers, tell: OnProgress) -> Chosen:
     """Edit, draw and select as the arm wants it; the order of portions, corpora and weights stays."""
     parts = [await _part(wanted, place, workers, tell) for place in range(len(wanted.portions))]
-    weights = tuple(weight for part in parts for weight in part.weights)
     return Chosen(
         corpora=tuple(corpus for part in parts for corpus in part.corpora),
-        weights=() if set(weights) == {1.0} else weights,
+        weights=told(weight for part in parts for weight in part.weights),
         selections=tuple(selected for part in parts for selected in part.selections),
     )
 

@@ -280,22 +280,22 @@ class History:
 
     async def report_of(self, lane: Lane, number: int) -> ArtifactRef:
         """Return the report of a generation, once there is one. Waits as long as it takes: cancel it."""
-        query = sa.select(tables.generations.c.report).where(*_is(lane), tables.generations.c.number == number)
-        async with self._changed:
-            while True:
-                row = await self.database.one(query)
-                if row is not None and row.report is not None:
-                    return ArtifactRef.parse(row.report)
-                await self._changed.wait()
+        return await self._once(lane, number, [tables.generations.c.report], _report)
 
     async def corpus_of(self, lane: Lane, number: int) -> ArtifactRef:
         """Return what a generation wrote, once it is there. Waits as long as it takes: cancel it."""
-        query = sa.select(tables.generations).where(*_is(lane), tables.generations.c.number == number)
+        return await self._once(lane, number, [tables.generations], lambda row: kept_of(row).generation.corpus)
+
+    async def _once(
+        self, lane: Lane, number: int, wanted: Sequence[Any], read: Callable[[Any], ArtifactRef | None]
+    ) -> ArtifactRef:
+        """Return what `read` finds in a row of generations, once it finds something."""
+        query = sa.select(*wanted).where(*_is(lane), tables.generations.c.number == number)
         async with self._changed:
             while True:
                 row = await self.database.one(query)
-                if row is not None and (corpus := kept_of(row).generation.corpus) is not None:
-                    return corpus
+                if row is not None and (found := read(row)) is not None:
+                    return found
                 await self._changed.wait()
 
     async def _load_run(self, connection: AsyncConnection, run_id: str) -> Run:
@@ -308,6 +308,10 @@ class History:
         run = replace(await self._load_run(connection, run_id), update_time=self._now(), **changes)
         await connection.execute(tables.runs.update().where(tables.runs.c.run == run_id).values(run_row(run)))
         return run
+
+
+def _report(row: Any) -> ArtifactRef | None:
+    return None if row.report is None else ArtifactRef.parse(row.report)
 
 
 def _is(lane: Lane) -> tuple[Any, ...]:

@@ -46,11 +46,11 @@ def terms_of(spec: RunSpec, arm: ArmSpec) -> Terms:
     Raises:
         InvalidRequest: nobody knows the protocol.
     """
-    protocol, human, synthetic = named(arm.protocol), arm.human_fraction, arm.synthetic_fraction
+    human, synthetic = named(arm.protocol).fractions_of(arm)
     return Terms(
         documents=spec.documents,
-        human_fraction=protocol.human_fraction if human is None else human,
-        synthetic_fraction=protocol.synthetic_fraction if synthetic is None else synthetic,
+        human_fraction=human,
+        synthetic_fraction=synthetic,
         human_text=arm.human_text,
         real_weight=arm.real_weight,
     )

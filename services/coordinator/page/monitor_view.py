@@ -11,7 +11,7 @@ from ouroscope.records.monitors import Monitor, MonitorGeneration
 from services.coordinator.page.bounds import MOST_DOMAINS
 from services.coordinator.report.effects import bounded
 from services.coordinator.report.lines import Series, Spot
-from services.coordinator.report.svg import SHAPES
+from services.coordinator.report.svg import look
 from services.coordinator.report.words import SEVERITY
 
 WHOLE = ""
@@ -59,8 +59,7 @@ class MonitorView:
 
     def look(self, part: str) -> tuple[str, str]:
         """Return (CSS class, shape of the marks) of a line."""
-        place = self.parts.index(part)
-        return f"arm{place}", SHAPES[place % len(SHAPES)]
+        return look(self.parts.index(part))
 
     def comparison(self, generation: MonitorGeneration, part: str) -> Comparison | None:
         """Return the comparison of the whole, or of a domain."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from ouroscope.records.artifacts import ArtifactRef
-from ouroscope.records.runs import HumanText
+from ouroscope.records.runs import ArmSpec, HumanText
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,14 @@ class Protocol:
     human_fraction: float = 0.0
     """What it takes where the arm says nothing."""
     synthetic_fraction: float = 0.5
+
+    def fractions_of(self, arm: ArmSpec) -> tuple[float, float]:
+        """Return the (human, synthetic) fractions of an arm: its own, else those of this protocol."""
+        human, synthetic = arm.human_fraction, arm.synthetic_fraction
+        return (
+            self.human_fraction if human is None else human,
+            self.synthetic_fraction if synthetic is None else synthetic,
+        )
 
 
 def whole(*corpora: ArtifactRef) -> Portion:

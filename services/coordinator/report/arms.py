@@ -57,8 +57,7 @@ def _rule(arm: ArmSpec) -> str:
     protocol = PROTOCOLS.get(arm.protocol)
     if protocol is None:
         return f"follows the protocol {arm.protocol}"
-    human = protocol.human_fraction if arm.human_fraction is None else arm.human_fraction
-    synthetic = protocol.synthetic_fraction if arm.synthetic_fraction is None else arm.synthetic_fraction
+    human, synthetic = protocol.fractions_of(arm)
     return PROTOCOL_WORDS[arm.protocol].format(
         human=percent(human),
         synthetic=percent(synthetic),

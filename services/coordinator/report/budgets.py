@@ -9,27 +9,24 @@ from ouroscope.records.analysis import Report
 from services.coordinator.report.view import Point
 
 
-def common_budget(reports: Iterable[Report]) -> int | None:
+def common_budget(points: Iterable[Point]) -> int | None:
     """Return the largest budget that every report with text reaches; None if there is none."""
-    reached = [{rung.budget for rung in report.rungs} for report in reports if report.rungs]
+    reports = (report for point in points for report in (point.report, point.human))
+    reached = [{rung.budget for rung in report.rungs} for report in reports if report is not None and report.rungs]
     return max(set.intersection(*reached), default=None) if reached else None
 
 
-def at_common_budget(points: tuple[Point, ...]) -> tuple[tuple[Point, ...], int | None]:
-    """Return the points with text and network values at the one budget that all of them reach, and that budget.
+def at_budget(points: tuple[Point, ...], budget: int | None) -> tuple[Point, ...]:
+    """Return the points with text and network values at one budget only.
 
-    Without such a budget (a run of tiny corpora) the points stay as they are.
+    Without a budget (a run of tiny corpora) the points stay as they are.
     """
-    budget = common_budget(report for point in points for report in (point.report, point.human) if report is not None)
     if budget is None:
-        return points, None
-    return tuple(
-        replace(p, report=at_budget(p.report, budget), human=at_budget(p.human, budget)) for p in points
-    ), budget
+        return points
+    return tuple(replace(p, report=_at(p.report, budget), human=_at(p.human, budget)) for p in points)
 
 
-def at_budget(report: Report | None, budget: int) -> Report | None:
-    """Return a report with text and network values at one budget only."""
+def _at(report: Report | None, budget: int) -> Report | None:
     if report is None:
         return None
     return replace(report, rungs=tuple(rung for rung in report.rungs if rung.budget == budget))

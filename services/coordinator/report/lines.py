@@ -9,11 +9,11 @@ from statistics import fmean
 from markupsafe import Markup
 
 from services.coordinator.report.svg import (
-    SHAPES,
     Scale,
     covering,
     element,
     figure,
+    look,
     mark,
     path,
     picture,
@@ -57,7 +57,7 @@ def arm_style(view: RunView, arm: str) -> tuple[str, str]:
     others = [one.name for one in view.arms if one.protocol != "human"]
     humans = [one.name for one in view.arms if one.protocol == "human"]
     position = [*humans, *others].index(arm) + (0 if humans else 1)
-    return f"arm{position % 6}", SHAPES[position % len(SHAPES)]
+    return look(position)
 
 
 def arm_series(view: RunView, read: Read) -> list[Series]:

@@ -21,7 +21,7 @@ from ouroscope.records.runs import Generation, Run
 from ouroscope.reports import read_report
 from ouroscope.store import ArtifactStore
 from services.coordinator.dataset.texts import Dealt
-from services.coordinator.report.budgets import at_common_budget
+from services.coordinator.report.budgets import at_budget, common_budget
 from services.coordinator.report.view import Point, RunView, Sample
 
 _LIBRARIES = ("ouroscope", "torch", "transformers", "tokenizers", "peft", "numpy", "networkx", "networkit")
@@ -57,10 +57,10 @@ def load_view(
         )
         for arm, seed, _, generation in found
     )
-    points, budget = at_common_budget(points) if common else (points, None)
+    budget = common_budget(points) if common else None
     return RunView(
         run=run,
-        points=points,
+        points=at_budget(points, budget),
         budget=budget,
         metrics=tuple(metrics),
         dealt=dealt,

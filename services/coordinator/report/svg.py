@@ -156,6 +156,12 @@ _SHAPES = {
 }
 SHAPES = tuple(_SHAPES)
 """Marks that tell arms apart without colour."""
+_COLOURS = 6
+
+
+def look(place: int) -> tuple[str, str]:
+    """Return (CSS class that gives the colour, shape of the marks) of the line at a place."""
+    return f"arm{place % _COLOURS}", SHAPES[place % len(SHAPES)]
 
 
 def mark(shape: str, x: float, y: float, size: float, tip: str | None = None, **attributes: object) -> Markup:

@@ -20,7 +20,7 @@ def load_study(
     catalogue = tuple(metrics)
     parts = [_part(artifacts, run, generations, catalogue) for run, generations in runs]
     shown = [part for part in parts if any(point.report for point in part.view.points)]
-    budget = common_budget(r for part in shown for p in part.view.points for r in (p.report, p.human) if r is not None)
+    budget = common_budget(point for part in shown for point in part.view.points)
     return Study(
         parts=tuple(_at(part, budget) for part in shown),
         metrics=catalogue,
@@ -44,10 +44,4 @@ def _across(artifacts: Artifacts, point: Point) -> list[Across]:
 
 
 def _at(part: Part, budget: int | None) -> Part:
-    if budget is None:
-        return part
-    points = tuple(
-        replace(point, report=at_budget(point.report, budget), human=at_budget(point.human, budget))
-        for point in part.view.points
-    )
-    return replace(part, view=replace(part.view, points=points, budget=budget))
+    return replace(part, view=replace(part.view, points=at_budget(part.view.points, budget), budget=budget))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from services.coordinator.report import page, words
 from services.coordinator.report.arms import protocol_of
 from services.coordinator.report.lines import Series, Spot, chart_of_lines
 from services.coordinator.report.sections import SIGNS, Chart
-from services.coordinator.report.svg import SHAPES, figure, mark
+from services.coordinator.report.svg import figure, look, mark
 from services.coordinator.report.tables import Table
 from services.coordinator.study import matrix, severity, tidy
 from services.coordinator.study.view import Mean, Part, Study, label, mean_of, trained_share, values_at
@@ -45,6 +46,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _context(study: Study, title: str) -> dict[str, Any]:
+    compared = severity.metric_panels(study)
     return {
         "style": Markup(page.style()),  # our own file
         "title": title,
@@ -52,8 +54,8 @@ def _context(study: Study, title: str) -> dict[str, Any]:
         "runs": [(part.name, page.STATES[part.view.run.state], _amount(part)) for part in study.parts],
         "left_out": study.left_out,
         "groups": [_key(place, group) for place, group in enumerate(severity.groups_of(study))],
-        "severity": severity.panels(study),
-        "severity_table": _severity_table(study),
+        "severity": [*severity.family_panels(study), *compared],
+        "severity_table": _severity_table(study, compared),
         "lines": _line_charts(study),
         "arms": [_key(place, name) for place, name in enumerate(_arm_names(study))],
         "verdicts": _verdict_table(study),
@@ -86,25 +88,22 @@ def _amount(part: Part) -> str:
 
 
 def _key(place: int, name: str) -> Key:
-    style = f"arm{place % 6}"
-    return Key(name=name, style=style, mark=mark(SHAPES[place % len(SHAPES)], 13, 6, 4, class_=f"mark {style}"))
+    style, shape = look(place)
+    return Key(name=name, style=style, mark=mark(shape, 13, 6, 4, class_=f"mark {style}"))
 
 
 def _arm_names(study: Study) -> list[str]:
-    names = [label(study, part, arm.name) for part in study.parts for arm in part.spec.arms]
+    names = [label(study, part, arm.name) for part, arm in study.arms]
     return names if len(names) <= MOST_LINES else []
 
 
-def _severity_table(study: Study) -> Table | None:
-    columns = [m for m in severity.METRICS if severity.metric_spots(study, m)]
-    shown = {metric: {s.name: s for s in severity.metric_spots(study, metric)} for metric in columns}
+def _severity_table(study: Study, compared: Sequence[severity.Panel]) -> Table | None:
+    shown = [{spot.name: written(spot.severity) for spot in panel.spots} for panel in compared]
     rows = []
-    for part in study.parts:
-        for arm in part.spec.arms:
-            name = label(study, part, arm.name)
-            figures = (written(shown[m][name].severity) if name in shown[m] else "not compared" for m in columns)
-            rows.append((name, f"{trained_share(part, arm):.0%}", *figures))
-    head = ("Arm", "synthetic", *(words.metric_name(metric) for metric in columns))
+    for part, arm in study.arms:
+        name = label(study, part, arm.name)
+        rows.append((name, f"{trained_share(part, arm):.0%}", *(column.get(name, "not compared") for column in shown)))
+    head = ("Arm", "synthetic", *(panel.name for panel in compared))
     title = "Difference from the control at the last generation: mean ± standard error over seeds"
     return Table(title=title, summary="The figures of these charts", head=head, rows=tuple(rows)) if rows else None
 
@@ -129,15 +128,13 @@ def _line_charts(study: Study) -> list[Chart]:
 def _series(study: Study, metric: str) -> list[Series]:
     """Return one line for each arm: the mean over seeds, with a band of one standard error."""
     found = []
-    arms = [(part, arm) for part in study.parts for arm in part.spec.arms]
-    for place, (part, arm) in enumerate(arms):
+    for place, (part, arm) in enumerate(study.arms):
         spots = []
         for number in part.view.measured(arm.name):
             mean = mean_of(list(values_at(part.view, arm.name, number, metric).values()))
             if mean is not None:
                 spots.append(_spot(number, mean))
-        name, style = label(study, part, arm.name), f"arm{place % 6}"
-        shape = SHAPES[place % len(SHAPES)]
+        name, (style, shape) = label(study, part, arm.name), look(place)
         found += [Series(name=name, style=style, shape=shape, spots=tuple(spots))] if spots else []
     return found
 
@@ -150,12 +147,10 @@ def _spot(number: int, mean: Mean) -> Spot:
 
 def _verdict_table(study: Study) -> Table | None:
     rows = []
-    for part in study.parts:
-        verdicts = {verdict.arm: verdict for verdict in part.view.run.verdicts}
-        for arm in part.spec.arms:
-            verdict = verdicts.get(arm.name)
-            said = f"{SIGNS[verdict.verdict]} {words.VERDICTS[verdict.verdict]}" if verdict else "not compared"
-            rows.append((label(study, part, arm.name), protocol_of(arm), f"{arm.real_share:.0%}", said))
+    for part, arm in study.arms:
+        verdict = next((one for one in part.view.run.verdicts if one.arm == arm.name), None)
+        said = f"{SIGNS[verdict.verdict]} {words.VERDICTS[verdict.verdict]}" if verdict else "not compared"
+        rows.append((label(study, part, arm.name), protocol_of(arm), f"{arm.real_share:.0%}", said))
     head = ("Arm", "learns", "real prefix", "verdict")
     return Table(title="What was said of each arm over its seeds", head=head, rows=tuple(rows)) if rows else None
 
@@ -163,10 +158,10 @@ def _verdict_table(study: Study) -> Table | None:
 def _selection_table(study: Study) -> Table | None:
     rows = []
     found = [row for row in tidy.selection_rows(study) if row.side == "chosen"]
-    for run, arm in dict.fromkeys((row.run, row.arm) for row in found):
-        of_arm = [row for row in found if (row.run, row.arm) == (run, arm)]
-        name = arm if len(study.parts) == 1 else f"{run}: {arm}"
-        rows.append((name, *(_over(of_arm, field) for field in ("human_share", "mean_words", "surplexity_median"))))
+    for part, arm in study.arms:
+        of_arm = [row for row in found if (row.run, row.arm) == (part.name, arm.name)]
+        figures = (_over(of_arm, field) for field in ("human_share", "mean_words", "surplexity_median"))
+        rows += [(label(study, part, arm.name), *figures)] if of_arm else []
     head = ("Arm", "human share", "mean words", "median surplexity")
     title = "What was chosen to train on: mean over generations and seeds, first to last generation in brackets"
     return Table(title=title, head=head, rows=tuple(rows)) if rows else None

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from ouroscope.records.analysis import Direction, Family
 from ouroscope.records.runs import ArmSpec
 from services.coordinator.report import words
-from services.coordinator.report.svg import SHAPES, Scale, covering, element, figure, mark, path, picture, tick_label
+from services.coordinator.report.svg import Scale, covering, element, figure, look, mark, path, picture, tick_label
 from services.coordinator.report.svg import ticks as round_ticks
 from services.coordinator.study.view import Mean, Part, Study, change, family_effects, label, mean_of, trained_share
 
@@ -42,43 +42,45 @@ class Panel:
     spots: tuple[Spot, ...]
 
 
-def metric_spots(study: Study, metric: str) -> list[Spot]:
+def metric_spots(study: Study, metric: str) -> tuple[Spot, ...]:
     """Return how far each arm ends from its control (or its own beginning) in one metric, over the seeds."""
     return _spots(study, lambda part, arm: change(part, arm, metric))
 
 
-def family_spots(study: Study, family: Family) -> list[Spot]:
+def family_spots(study: Study, family: Family) -> tuple[Spot, ...]:
     """Return the effect of one family at the end of each arm that was compared, in human spreads."""
     return _spots(study, lambda part, arm: family_effects(part, arm.name, family))
 
 
-def _spots(study: Study, values: Callable[[Part, ArmSpec], list[float]]) -> list[Spot]:
+def _spots(study: Study, values: Callable[[Part, ArmSpec], list[float]]) -> tuple[Spot, ...]:
     found = []
-    for part in study.parts:
-        for arm in part.spec.arms:
-            severity = mean_of(values(part, arm))
-            if severity is not None:
-                group = ", ".join(arm.domains) or "all text"
-                name = label(study, part, arm.name)
-                found.append(Spot(name=name, group=group, share=trained_share(part, arm), severity=severity))
-    return found
+    for part, arm in study.arms:
+        severity = mean_of(values(part, arm))
+        if severity is not None:
+            name = label(study, part, arm.name)
+            found.append(Spot(name=name, group=_group(arm), share=trained_share(part, arm), severity=severity))
+    return tuple(found)
 
 
-def panels(study: Study) -> list[Panel]:
-    """Return one panel for each family that voted and each headline metric that was measured."""
-    found = []
-    for family in Family:
-        spots = family_spots(study, family)
-        if spots:
-            name = words.FAMILIES[family]
-            note = "effect beside the control, in human spreads; up is towards collapse"
-            found.append(_panel(study, name, note, spots, f"severity-{family.value}"))
-    for metric in METRICS:
-        spots = metric_spots(study, metric)
-        if spots:
-            note = _note(study.info(metric).direction)
-            found.append(_panel(study, words.metric_name(metric), note, spots, f"severity-{metric}"))
-    return found
+def family_panels(study: Study) -> list[Panel]:
+    """Return one panel for each family that voted."""
+    note = "effect beside the control, in human spreads; up is towards collapse"
+    found = ((family, family_spots(study, family)) for family in Family)
+    return [
+        _panel(study, words.FAMILIES[family], note, spots, f"severity-{family.value}")
+        for family, spots in found
+        if spots
+    ]
+
+
+def metric_panels(study: Study) -> list[Panel]:
+    """Return one panel for each headline metric that was measured."""
+    found = ((metric, metric_spots(study, metric)) for metric in METRICS)
+    return [
+        _panel(study, words.metric_name(metric), _note(study.info(metric).direction), spots, f"severity-{metric}")
+        for metric, spots in found
+        if spots
+    ]
 
 
 def _note(direction: Direction) -> str:
@@ -88,17 +90,14 @@ def _note(direction: Direction) -> str:
 
 def groups_of(study: Study) -> list[str]:
     """Return the groups in the order in which they first appear."""
-    arms = (arm for part in study.parts for arm in part.spec.arms)
-    return list(dict.fromkeys(", ".join(arm.domains) or "all text" for arm in arms))
+    return list(dict.fromkeys(_group(arm) for _, arm in study.arms))
 
 
-def look_of(groups: Sequence[str], group: str) -> tuple[str, str]:
-    """Return (CSS class, shape of the marks) of a group."""
-    place = groups.index(group)
-    return f"arm{place % 6}", SHAPES[place % len(SHAPES)]
+def _group(arm: ArmSpec) -> str:
+    return ", ".join(arm.domains) or "all text"
 
 
-def _panel(study: Study, name: str, note: str, spots: Sequence[Spot], key: str) -> Panel:
+def _panel(study: Study, name: str, note: str, spots: tuple[Spot, ...], key: str) -> Panel:
     groups = groups_of(study)
     x = Scale(0.0, 1.0, _LEFT + 6, WIDTH - _RIGHT)
     y = covering([0.0, *[v for s in spots for v in _reach(s.severity)]], _BOTTOM, _TOP)
@@ -106,7 +105,7 @@ def _panel(study: Study, name: str, note: str, spots: Sequence[Spot], key: str) 
     drawn = [_lines(groups, group, spots, x, y) for group in groups]
     marks = [_mark(groups, spot, x, y) for spot in spots]
     drawing = picture(WIDTH, HEIGHT, f"Severity: {name}", description, *_axes(x, y), *drawn, *marks, key=key)
-    return Panel(name=name, note=note, drawing=drawing, spots=tuple(spots))
+    return Panel(name=name, note=note, drawing=drawing, spots=spots)
 
 
 def _reach(mean: Mean) -> tuple[float, float]:
@@ -135,12 +134,12 @@ def _lines(groups: Sequence[str], group: str, spots: Sequence[Spot], x: Scale, y
     for share in shares:
         at = [spot.severity.value for spot in spots if spot.group == group and spot.share == share]
         means.append((x(share), y(sum(at) / len(at))))
-    style, _ = look_of(groups, group)
+    style, _ = look(groups.index(group))
     return element("path", d=path(means), class_=f"seed {style}") if len(means) > 1 else Markup("")
 
 
 def _mark(groups: Sequence[str], spot: Spot, x: Scale, y: Scale) -> Markup:
-    style, shape = look_of(groups, spot.group)
+    style, shape = look(groups.index(spot.group))
     low, high = _reach(spot.severity)
     at = x(spot.share)
     whisker = element("path", d=path([(at, y(low)), (at, y(high))]), class_=f"whisker {style}")

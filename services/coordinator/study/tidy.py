@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ouroscope.records.analysis import Report
 from ouroscope.records.selection import Composition
-from services.coordinator.plan import synthetic_ratio
+from services.coordinator.plan import arm_named, synthetic_ratio
 from services.coordinator.study.view import Part, Study, mean_of, values_at
 
 
@@ -103,7 +103,7 @@ def _values(
     study: Study, part: Part, place: tuple[str, int, int], domain: str, text: str, report: Report
 ) -> Iterator[ValueRow]:
     arm_name, seed, number = place
-    arm = next(arm for arm in part.spec.arms if arm.name == arm_name)
+    arm = arm_named(part.spec, arm_name)
     share = synthetic_ratio(part.spec, arm, number)
     budget = report.rungs[0].budget if report.rungs else None
     for value in report.metrics:
@@ -159,8 +159,7 @@ def effect_rows(study: Study) -> Iterator[EffectRow]:
     for part in study.parts:
         for point in part.view.points:
             comparison = point.generation.comparison
-            arm = next(arm for arm in part.spec.arms if arm.name == point.arm)
-            control = part.spec.control_of(arm)
+            control = part.spec.control_of(arm_named(part.spec, point.arm))
             for effect in comparison.families if comparison else ():
                 assert comparison is not None
                 yield EffectRow(

@@ -53,6 +53,11 @@ class Study:
     left_out: tuple[str, ...] = field(default=())
     """Runs that were asked for and have nothing to show."""
 
+    @property
+    def arms(self) -> list[tuple[Part, ArmSpec]]:
+        """Return every arm with the run that it is of."""
+        return [(part, arm) for part in self.parts for arm in part.spec.arms]
+
     def info(self, metric: str) -> MetricInfo:
         """Return the catalogue's entry, or a bare one for a metric that it does not know."""
         unknown = MetricInfo(id=metric, family=Family.TEXT, unit="", direction=Direction.NONE)
@@ -140,8 +145,3 @@ def family_effects(part: Part, arm: str, family: Family) -> list[float]:
                 last[point.seed] = (point.number, effect.effect)
     newest = max((number for number, _ in last.values()), default=0)
     return [effect for number, effect in last.values() if number == newest]
-
-
-def points_of(study: Study) -> list[tuple[Part, Point]]:
-    """Return every point with the run that it is of."""
-    return [(part, point) for part in study.parts for point in part.view.points]

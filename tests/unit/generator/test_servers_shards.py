@@ -70,6 +70,14 @@ def _corpora(store: ArtifactStore) -> int:
     return len(list(store.list(ArtifactKind.CORPUS)))
 
 
+def _asked(stand_in: StandIn) -> int:
+    """Return how many prompts were asked for.
+
+    Prompts, not requests: what a failed attempt had sent when it gave up may be read by the server only after it.
+    """
+    return len({tuple(request["prompt"]) for request in stand_in.asked})
+
+
 @pytest.mark.parametrize(
     "fault", [Fault.BUSY, Fault.STARTING, Fault.FAILED, Fault.DROPPED, Fault.TRUNCATED], ids=lambda fault: fault.name
 )
@@ -113,7 +121,7 @@ def test_a_fault_that_stays_costs_one_shard_and_publishes_nothing(
     stand_in.always = Fault.NONE
     assert write(key="again").corpus == whole.corpus
     # Two shards were whole before it failed in the third.
-    assert len(stand_in.asked) == DOCUMENTS - 8
+    assert _asked(stand_in) == DOCUMENTS - 8
 
 
 def test_a_server_that_is_restarted_with_other_weights_spoils_one_shard(
@@ -134,7 +142,7 @@ def test_a_server_that_is_restarted_with_other_weights_spoils_one_shard(
     stand_in.before = lambda number: None
     stand_in.models, stand_in.hidden = {NAME: language}, {}
     assert write(key="again").corpus == whole.corpus
-    assert len(stand_in.asked) == DOCUMENTS - 4
+    assert _asked(stand_in) == DOCUMENTS - 4
 
 
 def test_cancelling_keeps_the_finished_shards(
@@ -149,7 +157,7 @@ def test_cancelling_keeps_the_finished_shards(
     with pytest.raises(Cancelled):
         write(Stopping(), key="again")
     assert write(key="again").corpus == whole.corpus
-    assert len(stand_in.asked) <= DOCUMENTS - 8
+    assert _asked(stand_in) <= DOCUMENTS - 8
 
 
 def test_what_answered_is_kept_with_the_corpus(
