@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import combinations, pairwise
-from statistics import fmean
+from math import comb
+from statistics import fmean, stdev
 
 from benchmarks.reproduction.results import Lane, Results, lanes_of, rising
-from services.coordinator.report.differences import interval
+from services.analyzer.jackknife import t_quantile
 from services.coordinator.report.svg import figure
 
 
@@ -43,18 +44,27 @@ Claim = Callable[[Results], Outcome]
 class _Difference:
     name: str
     values: tuple[float, ...]
+    of: int = 1
+    """Differences of which this one was picked: its interval is as much wider (Bonferroni)."""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Return the t-interval of the mean, 95 % for all that it was picked of; None for a single value."""
+        if len(self.values) < 2:
+            return None
+        t = t_quantile(len(self.values) - 1, 1 - 0.05 / self.of)
+        half = t * stdev(self.values) / len(self.values) ** 0.5
+        return fmean(self.values) - half, fmean(self.values) + half
 
     @property
     def status(self) -> Status:
-        lower, _ = interval(self.values)
         if fmean(self.values) <= 0:
             return Status.NOT_REPRODUCED
-        return Status.REPRODUCED if lower is not None and lower > 0 else Status.SAME_DIRECTION
+        return Status.REPRODUCED if self.interval and self.interval[0] > 0 else Status.SAME_DIRECTION
 
     def __str__(self) -> str:
-        lower, upper = interval(self.values)
         told = f"{self.name} {fmean(self.values):+.3g}"
-        return told if lower is None or upper is None else f"{told} ({lower:+.3g} to {upper:+.3g})"
+        return f"{told} ({self.interval[0]:+.3g} to {self.interval[1]:+.3g})" if self.interval else told
 
 
 def ordered(metric: str, *arms: str) -> Claim:
@@ -92,17 +102,17 @@ def within(metric: str, arm: str, beside: str, *, share: float) -> Claim:
 
 
 def seen_apart(metric: str, *arms: str) -> Claim:
-    """Claim that arms move by different amounts: at least two of them, every pair is asked."""
+    """Claim that arms move by different amounts: at least two of them. Every pair is asked, and that counts."""
 
     def claim(results: Results) -> Outcome:
         moved = {arm: _moved(results, metric, arm) for arm in arms}
-        found = []
+        found, pairs = [], comb(len(arms), 2)
         for one, other in combinations(arms, 2):
             seeds = sorted(moved[one].keys() & moved[other].keys())
             values = tuple(moved[one][seed] - moved[other][seed] for seed in seeds)
             # Either may be the larger one: the claim is that they differ.
             sign = -1 if values and fmean(values) < 0 else 1
-            found.append(_Difference(f"{one} against {other}", tuple(sign * value for value in values)))
+            found.append(_Difference(f"{one} against {other}", tuple(sign * value for value in values), pairs))
         best = min(found, key=lambda one: list(Status).index(one.status) if one.values else len(Status))
         return _outcome(metric, [best])
 
