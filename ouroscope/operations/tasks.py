@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from ouroscope.errors import Busy, Cancelled, Internal, NotFound, OuroscopeError, PreconditionFailed, Unavailable
+from ouroscope.memory import give_back
 from ouroscope.operations.task import Task, TaskContext, TaskState
 from ouroscope.telemetry import tracing
 
@@ -197,6 +198,7 @@ class TaskTable:
     def _run(self) -> None:
         while (task := self._queue.get()) is not None:
             self._work_on(task)
+            give_back()
 
     def _work_on(self, task: Task) -> None:
         with self._lock:
