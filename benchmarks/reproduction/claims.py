@@ -188,7 +188,7 @@ def _ends(lane: Lane, metric: str) -> tuple[float, float] | None:
 
 def _outcome(metric: str, found: Sequence[_Difference]) -> Outcome:
     if any(not one.values for one in found):
-        return Outcome(status=Status.NOT_RUN, figures="")
+        return Outcome(status=Status.NOT_TESTABLE, figures=f"{metric}: not on equal amounts of words in all arms")
     order = list(Status)
     status = max((one.status for one in found), key=order.index)
     return Outcome(status=status, figures=f"{metric}: " + "; ".join(map(str, found)))

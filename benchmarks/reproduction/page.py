@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from benchmarks.reproduction.claims import Outcome, Status, ends_told
 from benchmarks.reproduction.findings import FINDINGS, Finding
-from benchmarks.reproduction.results import Results, lanes_of
+from benchmarks.reproduction.results import Results
 
 HEAD = """# Reproduction
 
@@ -69,7 +69,7 @@ def _experiment(results: Results) -> str:
         rows.append(
             f"| {name} | {arm.protocol} | {arm.synthetic_share:.0%} | {control} | {arm.verdict or 'none'} | {figures} |"
         )
-    seeds = max((len(lanes_of(results, arm.arm)) for arm in results.arms), default=0)
+    seeds = len({lane.seed for lane in results.lanes})
     return "\n".join(
         [
             f"### {results.experiment}",

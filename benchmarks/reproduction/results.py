@@ -112,15 +112,16 @@ def write_results(results: Results, folder: Path = FOLDER) -> Path:
 
 
 def results_of(study: Study, *, experiment: str, command: str, machine: str, settings: str) -> Results:
-    """Take what is kept from the runs of a study."""
+    """Take what is kept from the runs of a study; words and networks only where all are measured on equally many."""
+    metrics = [m for m in METRICS if study.budget is not None or study.info(m).family is Family.MODEL]
     return Results(
         experiment=experiment,
         command=command,
         machine=machine,
         settings=settings,
         arms=tuple(fact for part in study.parts for fact in _arms(part)),
-        lanes=tuple(lane for part in study.parts for lane in _lanes(part)),
-        across=tuple(seen for part in study.parts for seen in _across(part)),
+        lanes=tuple(lane for part in study.parts for lane in _lanes(part, metrics)),
+        across=tuple(seen for part in study.parts for seen in _across(part, metrics)),
     )
 
 
@@ -139,15 +140,15 @@ def _arms(part: Part) -> Iterable[ArmFacts]:
         )
 
 
-def _lanes(part: Part) -> Iterable[Lane]:
+def _lanes(part: Part, metrics: Sequence[str]) -> Iterable[Lane]:
     for arm in part.spec.arms:
         for seed in part.view.seeds(arm.name):
-            yield _lane(part.name, part.view, arm.name, seed)
+            yield _lane(part.name, part.view, arm.name, seed, metrics)
 
 
-def _lane(run: str, view: RunView, arm: str, seed: int) -> Lane:
+def _lane(run: str, view: RunView, arm: str, seed: int, metrics: Sequence[str]) -> Lane:
     points = [point for point in view.of(arm) if point.seed == seed]
-    lines = (_line(metric, {point.number: _value(point, metric) for point in points}) for metric in METRICS)
+    lines = (_line(metric, {point.number: _value(point, metric) for point in points}) for metric in metrics)
     effects = (_line(f.value, {point.number: _effect(point, f) for point in points}) for f in Family)
     compared = (point.generation.comparison for point in points)
     return Lane(
@@ -183,11 +184,11 @@ def _human_share(point: Point) -> float | None:
     return round(sum(o.documents * (o.human_share or 0) for o in made_of) / documents, 4) if documents else None
 
 
-def _across(part: Part) -> Iterable[Seen]:
+def _across(part: Part, metrics: Sequence[str]) -> Iterable[Seen]:
     places = dict.fromkeys((one.arm, one.seed, one.domain) for one in part.across)
     for arm, seed, domain in places:
         looks = [one for one in part.across if (one.arm, one.seed, one.domain) == (arm, seed, domain)]
-        for metric in METRICS:
+        for metric in metrics:
             found = [_seen(look, metric) for look in sorted(looks, key=lambda one: one.number)]
             known = [value for value in found if value is not None]
             if len(known) > 1:
