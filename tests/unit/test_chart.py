@@ -30,7 +30,7 @@ from tests.chart import (
 
 CASES = sorted(cases())
 CHART_FILE: Object = yaml.safe_load((CHART / "Chart.yaml").read_text())
-NOT_OF_KUBERNETES = {"cert-manager.io/v1", "monitoring.coreos.com/v1"}
+NOT_OF_KUBERNETES = {"cert-manager.io/v1", "keda.sh/v1alpha1", "monitoring.coreos.com/v1"}
 
 
 def claimed_versions() -> list[str]:
@@ -127,6 +127,20 @@ def test_names_are_unique_and_everything_is_in_the_release(case: str) -> None:
             "networkPolicy.inference.to is empty",
         ),
         ({"monitoring": {"serviceMonitor": {"enabled": True}}}, "networkPolicy.prometheus is empty"),
+        ({"trainer": {"autoscaling": {"enabled": True}}}, "networkPolicy.keda is empty"),
+        (
+            {"trainer": {"autoscaling": {"enabled": True, "minReplicas": 2}}},
+            "trainer.autoscaling.maxReplicas is below trainer.autoscaling.minReplicas",
+        ),
+        ({"generator": {"autoscaling": {"enabled": True, "maxReplicas": 3}}}, "is 3.*set coordinator.spread"),
+        ({"generator": {"autoscaling": {"stagesPerReplica": 0}}}, "/generator/autoscaling/stagesPerReplica"),
+        (
+            {
+                "trainer": {"autoscaling": {"enabled": True}},
+                "security": {"tokens": {"existingSecret": "x"}, "clientToken": {"existingSecret": "y"}},
+            },
+            "trainer.autoscaling.enabled: KEDA shows certificates and no tokens",
+        ),
     ],
 )
 def test_nonsense_is_refused_and_the_key_is_named(values: Object, told: str) -> None:
@@ -163,3 +177,4 @@ def test_notes_say_what_to_do_next() -> None:
         assert f"helm test ouro --namespace {NAMESPACE}" in notes
         assert f"{FULL}-coordinator:50054" in notes
         assert "  \n" not in notes
+        assert ("KEDA scales" in notes) == (case == "gpu-vllm")

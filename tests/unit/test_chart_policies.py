@@ -45,6 +45,7 @@ OTHERS = {
     "stranger": Place(labels={"app": "anything"}),
     "impostor": Place(labels=part("coordinator").labels, namespace="elsewhere"),
     "prometheus": Place(namespace="monitoring"),
+    "keda": Place(namespace="keda"),
     "dns": Place(labels={"k8s-app": "kube-dns"}, namespace="kube-system"),
     "postgres": Place(labels={"app": "postgres"}, namespace="databases"),
     "postgres by address": Place(ip="10.20.0.15"),
@@ -73,6 +74,7 @@ MORE = {
         *((who, "s3", 443) for who in PARTS),
         ("coordinator", "postgres", 5432),
         ("generator", "vllm", 8000),
+        ("keda", "coordinator", PORTS["coordinator"]),
     },
     "air-gapped": {
         ("coordinator", "postgres by address", 5432),
@@ -218,7 +220,8 @@ def test_one_coordinator_and_workers_that_come_and_go(case: str) -> None:
     coordinator = of_kind(case, "StatefulSet")["coordinator"]["spec"]
     assert coordinator["replicas"] == 1
     assert coordinator["serviceName"] == f"{FULL}-coordinator"
-    scaled = {one["spec"]["scaleTargetRef"]["name"] for one in of_kind(case, "HorizontalPodAutoscaler").values()}
+    scalers = {**of_kind(case, "HorizontalPodAutoscaler"), **of_kind(case, "ScaledObject")}
+    scaled = {one["spec"]["scaleTargetRef"]["name"] for one in scalers.values()}
     for name, one in of_kind(case, "Deployment").items():
         # A number here would fight with the autoscaler.
         assert ("replicas" in one["spec"]) != (f"{FULL}-{name}" in scaled)

@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ouroscope import __version__
 from ouroscope.addresses import split_address
@@ -26,6 +28,8 @@ from ouroscope.store import ArtifactStore
 from services.analyzer.service import start as start_analyzer
 from services.analyzer.settings import AnalyzerSettings
 from services.coordinator.lock import HomeLock
+from services.coordinator.scaling import Scaled, read_scaled
+from services.coordinator.service import start as start_coordinator
 from services.coordinator.settings import CoordinatorSettings
 from services.generator.declared import read_backends
 from services.generator.settings import GeneratorSettings
@@ -42,7 +46,9 @@ from tests.chart import (
     environment,
     of_kind,
     pods,
+    render,
 )
+from tests.unit.coordinator.fakes import Team
 
 CASES = sorted(cases())
 SCHEMA: Object = json.loads((CHART / "values.schema.json").read_text())
@@ -128,6 +134,24 @@ def test_the_coordinator_is_told_of_services_that_exist(case: str) -> None:
         assert (service.get("clusterIP") == "None") != (service.get("sessionAffinity") == "ClientIP")
 
 
+def test_keda_asks_the_coordinator_in_words_that_it_reads_by_a_name_of_its_certificate() -> None:
+    (scaled,) = of_kind("gpu-vllm", "ScaledObject").values()
+    assert (scaled["spec"]["minReplicaCount"], scaled["spec"]["maxReplicaCount"]) == (0, 1)
+    (trigger,) = scaled["spec"]["triggers"]
+    assert trigger["type"] == "external-push"
+    assert read_scaled(trigger["metadata"]) == Scaled("trainer", 1.0)
+    host, port = split_address(trigger["metadata"]["scalerAddress"])
+    assert host in of_kind("gpu-vllm", "Certificate")["coordinator"]["spec"]["dnsNames"]
+    assert port in {one["port"] for one in of_kind("gpu-vllm", "Service")["coordinator"]["spec"]["ports"]}
+    shown = of_kind("gpu-vllm", "TriggerAuthentication")[trigger["authenticationRef"]["name"].removeprefix(f"{FULL}-")]
+    secret = of_kind("gpu-vllm", "Certificate")["client"]["spec"]["secretName"]
+    assert {(one["parameter"], one["name"], one["key"]) for one in shown["spec"]["secretTargetRef"]} == {
+        ("caCert", secret, "ca.crt"),
+        ("tlsClientCert", secret, "tls.crt"),
+        ("tlsClientKey", secret, "tls.key"),
+    }
+
+
 def test_images_commands_and_user_are_those_of_the_dockerfile() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     stages = re.findall(r"^FROM \S+ AS (\S+)$", dockerfile, re.MULTILINE)
@@ -194,4 +218,32 @@ async def test_what_helm_test_runs_gets_an_answer_of_a_real_analyzer(tmp_path: P
     finally:
         await server.stop(0)
     assert (process.returncode, told.startswith(b"40 documents")) == (0, True)
-    assert '-c "$SMOKE"' in container["command"][-1]
+    assert 'python -c "$SMOKE"' in container["command"][-1]
+
+
+async def test_the_run_of_helm_test_goes_to_its_end_and_a_second_test_finds_it(tmp_path: Path) -> None:
+    (container,) = pods("defaults")["test"]["spec"]["containers"]
+    assert '-c "$LOOP" ouro-ouroscope-coordinator:50054 helm-test-1' in container["command"][-1]
+    # The embedded text is every docstring of Python, which takes a while to read; a file does here.
+    file = tmp_path / "human.jsonl"
+    draw = random.Random(0)
+    texts = [" ".join("".join(draw.choices("abcdefghij", k=5)) for _ in range(20)) for _ in range(600)]
+    file.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    text = f"dataset=__import__('ouroscope.records.runs').records.runs.DatasetSpec(source={str(file)!r})"
+    program = environment(container)["LOOP"].replace('name="helm-test",', f'name="helm-test", {text},')
+    store, team = ArtifactStore(str(tmp_path / "store")), Team(tmp_path / "workers")
+    server = await start_coordinator(tmp_path, store, workers=team.workers)
+    try:
+        for told in (b"", b"it was asked for before"):
+            command = [sys.executable, "-c", program, server.address, "helm-test-1"]
+            process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+            lines, _ = await process.communicate()
+            assert (process.returncode, lines.splitlines()[-1]) == (0, b"SUCCEEDED: 4 of 4 generations")
+            assert told in lines
+    finally:
+        await server.stop(0)
+
+
+def test_a_run_is_left_out_of_helm_test_where_nobody_wants_it() -> None:
+    rendered = yaml.safe_load(render({"helmTest": {"loop": False}})["test.yaml"])
+    assert "LOOP" not in str(rendered)

@@ -7,6 +7,23 @@
 {{- if and .analyzer.autoscaling.enabled (lt (int .analyzer.autoscaling.maxReplicas) (int .analyzer.autoscaling.minReplicas)) }}
 {{- fail "analyzer.autoscaling.maxReplicas is below analyzer.autoscaling.minReplicas" }}
 {{- end }}
+{{- range $part := tuple "generator" "trainer" }}
+{{- $scaling := (index $.Values $part).autoscaling }}
+{{- if $scaling.enabled }}
+{{- if lt (int $scaling.maxReplicas) (int $scaling.minReplicas) }}
+{{- fail (printf "%s.autoscaling.maxReplicas is below %s.autoscaling.minReplicas" $part $part) }}
+{{- end }}
+{{- if and (gt (int $scaling.maxReplicas) 1) (not $.Values.coordinator.spread) }}
+{{- fail (printf "%s.autoscaling.maxReplicas is %d, and the coordinator talks to one replica of each worker: set coordinator.spread, or leave it at 1" $part (int $scaling.maxReplicas)) }}
+{{- end }}
+{{- if or $.Values.security.tokens.existingSecret $.Values.security.settings.OIDC_ISSUER }}
+{{- fail (printf "%s.autoscaling.enabled: KEDA shows certificates and no tokens, so the coordinator would refuse it; scale by hand, or use tls.mutual without tokens" $part) }}
+{{- end }}
+{{- if and $.Values.networkPolicy.enabled (not $.Values.networkPolicy.keda) }}
+{{- fail "networkPolicy.keda is empty: KEDA would not reach the coordinator; name where it is, for example [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: keda}}}]" }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if not .allowPlaintext }}
 {{- if not .tls.enabled }}
 {{- fail "tls.enabled is false, so everybody who reaches a pod may read and call: set tls.enabled, or say aloud that the network is trusted with allowPlaintext=true" }}
