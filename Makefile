@@ -10,7 +10,7 @@ SPEC ?= experiments/quickstart.yaml
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n > 4 ? 4 : n )))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check proto serve client bench lint types contracts docs clean
+.PHONY: help install run test images-test check proto serve client bench lint types contracts docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ serve: $(VENV)/.installed ## Start the four services on this machine and keep th
 
 test: $(VENV)/.installed-dev check ## Check the code, then run every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+images-test: $(VENV)/.installed-dev ## Build both images in a root folder and start what is in them (root, debootstrap; minutes)
+	$(BIN)/python -m pytest -m images tests/images
 
 check: lint types contracts ## Format, lint, types, import contracts
 

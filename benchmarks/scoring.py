@@ -10,6 +10,10 @@ tokens, entropy, the true token), and perplexity and greedy tokens of as many he
   published script does;
 - `score` as the service calls it, from the stored corpus to the stored predictions.
 
+As in a run, prompts are the beginnings of held-out documents, and `score` looks at a text once for both; with
+`--others` they begin documents that are not scored, and nothing is shared. On a machine that others use, `--clock cpu`
+with `--threads 1` still compares the work; what two batches side by side gain shows on a quiet one.
+
 They are timed in turn, round after round. Every log-probability of both ways is compared. `--memory` runs ours alone in
 this process and prints how far its memory rose above the loaded model. Asked for: at least 8 times, and memory bounded
 by one micro-batch of logits.
@@ -52,7 +56,9 @@ class Setting:
     backend: HfBackend
     model: ArtifactRef
     corpus: ArtifactRef
+    questions: ArtifactRef
     texts: tuple[str, ...]
+    prompts: tuple[str, ...]
     tokens: int
     batch: int
 
@@ -62,6 +68,7 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", default="ouro-tiny", help="embedded model, directory or Hugging Face id")
     parser.add_argument("--texts", type=int, default=1000, help="prompts, and held-out documents")
+    parser.add_argument("--others", action="store_true", help="prompts of documents that are not scored")
     parser.add_argument("--tokens", type=int, default=256, help="tokens of a document that are scored at most")
     parser.add_argument("--batch", type=int, default=0, help="batch size; 0 is what the service chooses")
     parser.add_argument("--threads", type=int, default=0)
@@ -94,17 +101,24 @@ def prepared(options: argparse.Namespace, store: ArtifactStore) -> Setting:
     info = import_model(store, find(options.model), backend.capabilities, Quiet(), max_bytes=1 << 40)
     tokens = backend.open(info.model).tokens
     gathered = (document.text for document in gather(SOURCES[:1]).documents)
-    texts = tuple(text for text in gathered if len(tokens.encode(text)) > PROMPT_TOKENS)[: options.texts]
-    corpus = write_corpus(store, (Document(id=f"d{number}", text=text) for number, text in enumerate(texts)))
+    long = tuple(text for text in gathered if len(tokens.encode(text)) > PROMPT_TOKENS)
+    texts = long[: options.texts]
+    prompts = long[-options.texts :] if options.others else texts
+    corpus, questions = stored(store, "d", texts), stored(store, "o" if options.others else "d", prompts)
     batch = options.batch or backend.batch_size(info.model, options.tokens)
-    return Setting(store, backend, info.model, corpus, texts, options.tokens, batch)
+    return Setting(store, backend, info.model, corpus, questions, texts, prompts, options.tokens, batch)
+
+
+def stored(store: ArtifactStore, begin: str, texts: Sequence[str]) -> ArtifactRef:
+    """Return the corpus of these texts."""
+    return write_corpus(store, (Document(id=f"{begin}{number}", text=text) for number, text in enumerate(texts)))
 
 
 def ours(setting: Setting) -> list[float]:
     """Score as the service does; return the log-probability of each document."""
     request = Score(
         model=setting.model,
-        prompts=setting.corpus,
+        prompts=setting.questions,
         prompt_length=PROMPT_TOKENS,
         heldout=setting.corpus,
         max_tokens=setting.tokens,
@@ -131,7 +145,7 @@ class OneAtATime:
     @torch.no_grad()
     def run(self) -> list[float]:
         """Return the log-probability of each document."""
-        for text in self._setting.texts:
+        for text in self._setting.prompts:
             self._next_token(self._ids(text, PROMPT_TOKENS + 1))
         return [self._perplexity(self._ids(text, self._setting.tokens)) for text in self._setting.texts]
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -28,6 +29,8 @@ from ouroscope.shapes import UNLESS_DEFAULT, Shape, shapes_of
 
 Record = TypeVar("Record")
 
+_MOST_TRIED = 64
+"""Records that are tried where values are bad."""
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 _NAMES = {
     str: "text",
@@ -109,10 +112,16 @@ def _record_to_plain(record: Any) -> dict[str, Any]:
         value = getattr(record, field.name)
         if field.metadata == UNLESS_DEFAULT and value == field.default:
             continue
-        if field.name in floats:
-            value = tuple(map(float, value)) if isinstance(value, tuple) else value if value is None else float(value)
-        plain[field.name] = to_plain(value)
+        plain[field.name] = _floats_to_plain(value) if field.name in floats else to_plain(value)
     return plain
+
+
+def _floats_to_plain(value: Any) -> Any:
+    """Return a float, several, or None; quicker than `to_plain`, since some records hold a hundred each."""
+    if not isinstance(value, tuple):
+        return None if value is None else _finite(float(value))
+    numbers = list(map(float, value))
+    return numbers if all(map(math.isfinite, numbers)) else list(map(_finite, numbers))
 
 
 def _finite(value: float) -> float:
@@ -161,29 +170,45 @@ def _read_record(kind: type[Any], plain: object, path: str, problems: list[Field
 
 
 def _build(kind: type[Any], given: dict[str, Any], bad: set[str], path: str, problems: list[FieldProblem]) -> Any:
-    """Let the record check itself. Harmless values stand in for what is bad, so that the rest shows its problems."""
+    """Let the record check itself. Harmless values stand in for what is bad, so that the rest shows its problems.
+
+    Where one of several words is wanted and none was given, only what would be wrong with each of them is told.
+    """
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    for name in bad:
-        given[name] = _stand_in(fields[name], shapes_of(kind)[name], given.get(name))
+    choices = [_stand_ins(fields[name], shapes_of(kind)[name], given.get(name)) for name in bad]
+    tried = [
+        _tried(kind, {**given, **dict(zip(bad, values, strict=True))}, bad)
+        for values in itertools.islice(itertools.product(*choices), _MOST_TRIED)
+    ]
+    record, told = tried[0]
+    own = [problem for problem in told if all(problem in others for _, others in tried)]
+    problems.extend(FieldProblem(_join(path, problem.field), problem.description) for problem in own)
+    return record
+
+
+def _tried(kind: type[Any], given: dict[str, Any], bad: set[str]) -> tuple[Any, list[FieldProblem]]:
+    """Return the record, and what is wrong with it beside what is bad already."""
     if any(value is _BAD for value in given.values()):
-        return _BAD
+        return _BAD, []
     try:
-        return kind(**given)
+        return kind(**given), []
     except InvalidRequest as error:
         found = error.problems or (FieldProblem("", error.message),)
         # What is said of a stand-in was not the caller's doing.
         own = [p for p in found if re.split(r"[.\[]", p.field)[0] not in bad and (p.field or not bad)]
-        problems.extend(FieldProblem(_join(path, p.field), p.description) for p in own)
-        return _BAD
+        return _BAD, own
 
 
-def _stand_in(field: dataclasses.Field[Any], shape: Shape, value: Any) -> Any:
+def _stand_ins(field: dataclasses.Field[Any], shape: Shape, value: Any) -> list[Any]:
+    """Return what may stand in for a bad value, at least one."""
     default = _default(field)
+    if isinstance(shape.element, type) and issubclass(shape.element, Enum) and not shape.many:
+        return [*([None] if shape.optional else []), *shape.element]
     if default is not dataclasses.MISSING:
-        return default() if field.default is dataclasses.MISSING else default
+        return [default() if field.default is dataclasses.MISSING else default]
     if shape.many:
-        return tuple(item for item in value if item is not _BAD) if isinstance(value, tuple) else ()
-    return shape.element() if shape.element in (str, int, float, bool) else _BAD
+        return [tuple(item for item in value if item is not _BAD) if isinstance(value, tuple) else ()]
+    return [shape.element() if shape.element in (str, int, float, bool) else _BAD]
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -1,15 +1,15 @@
 """Documents as answers of a chat: what a model's own template puts before and behind an answer.
 
 The template is rendered once, by transformers in its sandbox, with marks where people's words go; a document never
-passes through it. So a document keeps every byte, and what an instruction spells out stays text: only the control
-tokens of the template itself count. Generator and trainer use the same frame, so a model is asked as it was taught.
-Knows neither torch nor the model.
+passes through it. So a document keeps every byte, and what an instruction or a summary spells out stays text: only the
+control tokens of the template itself count. Generator and trainer use the same frame, so a model is asked as it was
+taught. Knows neither torch nor the model.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,22 @@ _DAY = "26 Jul 2024"
 class ChatFrame:
     """What stands around an answer."""
 
-    before: tuple[int, ...]
-    """Tokens up to the first of the answer; they take the place of `Tokens.start`."""
     after: tuple[int, ...]
     """Tokens behind the answer: the end of its turn, and what the template puts there."""
     ends: frozenset[int]
     """Tokens that end an answer, beside `Tokens.ends`."""
+    _asking: Callable[[str | None], tuple[int, ...]]
+
+    def before(self, summary: str | None = None) -> tuple[int, ...]:
+        """Return the tokens up to the first of an answer; they take the place of `Tokens.start`.
+
+        Args:
+            summary: What the answer is to be about, where the instruction tells it.
+
+        Raises:
+            InvalidRequest: the instruction tells the summary, and there is none.
+        """
+        return self._asking(summary)
 
 
 def chat_frame(directory: Path, chat: ChatFormat) -> ChatFrame:
@@ -55,12 +65,19 @@ def chat_frame(directory: Path, chat: ChatFormat) -> ChatFrame:
         UntrustedArtifact: the template is no template.
     """
     settings = read_settings(directory / _SETTINGS) if (directory / _SETTINGS).is_file() else {}
-    said = {_USER: chat.instruction} if chat.system is None else {_SYSTEM: chat.system, _USER: chat.instruction}
-    before, after = _halves(_rendered(_template(directory, settings), [*said, _ANSWER], settings), list(said))
+    marks = [_USER] if chat.system is None else [_SYSTEM, _USER]
+    before, after = _halves(_rendered(_template(directory, settings), [*marks, _ANSWER], settings), marks)
     plain, control = Tokens.open(directory), Tokens.open(directory, control=True)
+
+    def asking(summary: str | None) -> tuple[int, ...]:
+        words = (chat.asked(summary),) if chat.system is None else (chat.system, chat.asked(summary))
+        return tuple(_encoded(before, dict(zip(marks, words, strict=True)), plain, control))
+
     behind = control.encode(after)
     ends = frozenset(behind[:1]) & control.special
-    return ChatFrame(tuple(_encoded(before, said, plain, control)), tuple(behind), ends)
+    # Without summaries all documents are asked for alike: tokens are cut once.
+    always = None if chat.tells_summaries else asking(None)
+    return ChatFrame(tuple(behind), ends, asking if always is None else lambda _: always)
 
 
 def _template(directory: Path, settings: dict[str, Any]) -> str:

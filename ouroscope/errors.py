@@ -70,7 +70,7 @@ class NotAuthenticated(OuroscopeError):
 
 
 class NotPermitted(OuroscopeError):
-    """The caller is known and its role is too low for this."""
+    """The caller may not do this: its role is too low, or it names a source that the operator has not allowed."""
 
     reason = "NOT_PERMITTED"
 

@@ -8,7 +8,6 @@ itself, so that each process loads it once. Another place to work, a cluster say
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -27,10 +26,10 @@ from ouroscope.errors import Unavailable
 T = TypeVar("T")
 R = TypeVar("R")
 
-_WAITING_PER_PROCESS = 2
-# Items handed out before their turn: enough that no process waits, few enough that memory stays bounded.
+AHEAD = 2
+"""Items handed out per process before their turn: enough that no process waits, few enough that memory is bounded."""
 _CLOSING = "the worker processes are shutting down"
-_ONE_THREAD = {
+ONE_THREAD = {
     name: "1"
     for name in (
         "OMP_NUM_THREADS",
@@ -40,6 +39,7 @@ _ONE_THREAD = {
         "VECLIB_MAXIMUM_THREADS",
     )
 }
+"""Environment of a process whose arithmetic has one thread: several with all processors each would wait for another."""
 _environment = threading.Lock()
 
 
@@ -78,6 +78,21 @@ class InProcess:
         """Do nothing."""
 
 
+def in_order(submit: Callable[[T], Future[R]], items: Iterable[T], most: int) -> Generator[R]:
+    """Yield the answer to each item in order, at most `most` items handed out; leaving early cancels the rest."""
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(submit(item))
+            if len(waiting) >= most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
 class Processes:
     """Does the work in `count` processes, started when first needed; they end with this one.
 
@@ -92,27 +107,22 @@ class Processes:
 
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> Generator[R]:
         """Yield `work(item)` for each item, at most a few items ahead of the reader."""
-        waiting: deque[Future[R]] = deque()
-        pool, remaining = self._pool, iter(items)
+        pools: list[ProcessPoolExecutor] = []
+
+        def submit(item: T) -> Future[R]:
+            if pools:
+                return self._submit(pools[0], work, item)
+            pool, future = self._first(self._pool, work, item)
+            pools.append(pool)
+            return future
+
         try:
-            for first in itertools.islice(remaining, 1):
-                pool, future = self._first(pool, work, first)
-                waiting.append(future)
-            for item in remaining:
-                waiting.append(self._submit(pool, work, item))
-                if len(waiting) >= _WAITING_PER_PROCESS * self._count:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            yield from in_order(submit, items, AHEAD * self._count)
         except BrokenProcessPool as error:
-            self._replace(pool)
+            self._replace(pools[0] if pools else self._pool)
             raise Unavailable("a worker process was lost, perhaps for want of memory; try again") from error
         except CancelledError as error:
             raise Unavailable(_CLOSING) from error
-        finally:
-            # The reader may have left early.
-            for future in waiting:
-                future.cancel()
 
     def close(self) -> None:
         """End the processes; work that has begun is finished first."""
@@ -157,7 +167,7 @@ class _Worker(SpawnProcess):
     """A process with one thread for arithmetic: several with all processors each would wait for one another."""
 
     def start(self) -> None:
-        with _environment, _set(_ONE_THREAD):
+        with _environment, _set(ONE_THREAD):
             super().start()
 
 

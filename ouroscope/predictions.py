@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from ouroscope.canonical import digest_of
 from ouroscope.errors import InvalidRequest
@@ -25,9 +26,19 @@ def write_predictions(
     texts: Iterable[ScoredText],
     summary: Mapping[str, Scalar] | Sequence[tuple[str, Scalar]] = (),
 ) -> ArtifactRef:
-    """Store what a model expects and return its name; `next_tokens` is used up before `texts` is begun.
+    """Store what a model expects and return its name; see `write_records`."""
+    return write_records(store, chain(next_tokens, texts), summary)
 
-    Holds one shard in memory. The name is a digest over all records in their order; `summary` is not part of it.
+
+def write_records(
+    store: ArtifactStore,
+    records: Iterable[NextToken | ScoredText],
+    summary: Mapping[str, Scalar] | Sequence[tuple[str, Scalar]] = (),
+) -> ArtifactRef:
+    """Store what a model expects and return its name; records of both kinds may come in turns.
+
+    Holds one shard of each kind in memory. The name is a digest over all records of one kind in their order, then of
+    the other; `summary` is not part of it.
 
     Raises:
         InvalidRequest: there is not one record, or a number is not finite.
@@ -35,8 +46,11 @@ def write_predictions(
     """
     with store.scratch() as folder:
         tokens, scored = SequenceWriter(folder, NextToken, _NEXT), SequenceWriter(folder, ScoredText, _TEXTS)
-        tokens.extend(next_tokens)
-        scored.extend(texts)
+        for record in records:
+            if isinstance(record, NextToken):
+                tokens.extend((record,))
+            else:
+                scored.extend((record,))
         digest = digest_of(tokens.close(), scored.close())
         if not tokens.records + scored.records:
             raise InvalidRequest("there are no predictions; give at least one next-token record or scored text")

@@ -47,6 +47,7 @@ class Tokens:
         plain = [token for token, entry in added.items() if not entry.special]
         self.special = frozenset(token for token, entry in added.items() if entry.special)
         """Control tokens."""
+        self._spellings = tuple(entry.content for entry in added.values() if entry.special)
         own = tokenizer.get_vocab(with_added_tokens=False).values()
         self.largest = max((*own, *plain, *self.start, *self.ends), default=-1)
         """Largest token that can be met; the model must know it."""
@@ -66,6 +67,10 @@ class Tokens:
     def is_text(self, token: int) -> bool:
         """Return whether a token stands for text: it ends nothing, controls nothing, and the tokenizer knows it."""
         return token <= self.largest and token not in self.special and token not in self.ends
+
+    def spells_control(self, text: str) -> bool:
+        """Return whether a text spells a control token, which a server that cuts texts itself would obey."""
+        return any(spelling in text for spelling in self._spellings)
 
     @property
     def start_in_text(self) -> str:

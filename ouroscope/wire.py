@@ -308,10 +308,17 @@ def _decode_one(element: Any, value: Any) -> Any:
     if isinstance(element, type) and issubclass(element, Enum):
         return _enum_member(element, value)
     if element is datetime:
-        return value.ToDatetime(tzinfo=UTC)
+        return _time(value)
     if dataclasses.is_dataclass(element):
         return from_proto(typing.cast(Callable[..., Any], element), value)  # type: ignore[arg-type]  # a class it is
     return element(value)
+
+
+def _time(value: Any) -> datetime:
+    try:
+        return typing.cast(datetime, value.ToDatetime(tzinfo=UTC))
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequest("a time must lie in the years 1 to 9999, its nanoseconds in [0, 999999999]") from error
 
 
 @cache

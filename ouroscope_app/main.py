@@ -17,6 +17,7 @@ from ouroscope_app.commands import (
     baselines,
     compare,
     corpus,
+    doctor,
     experiments,
     gate,
     models,
@@ -51,6 +52,7 @@ app.command("gate")(gate.gate)
 app.command("report")(report.report)
 app.command("study")(study.study)
 app.command("serve")(serve.serve)
+app.command("doctor")(doctor.doctor)
 app.add_typer(runs.app, name="runs")
 app.add_typer(monitors.app, name="monitors")
 app.add_typer(corpus.app, name="corpus")

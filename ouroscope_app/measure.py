@@ -8,12 +8,14 @@ from pathlib import Path
 
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from ouroscope.canonical import digest_of
 from ouroscope.corpora.readers import read_documents
 from ouroscope.corpora.stored import read_corpus
 from ouroscope.errors import InvalidRequest, PreconditionFailed
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document, View
 from ouroscope.records.progress import Progress
+from ouroscope.store.artifacts import ArtifactStore
 from ouroscope_app.expectations import NOTHING, Expectations
 from ouroscope_app.home import Home, is_reference
 from ouroscope_app.kept import find
@@ -22,12 +24,14 @@ from services.analyzer import baselines, reports
 from services.analyzer.analysis import Options, analyze_side
 from services.analyzer.parsing.sources import SHIPPED
 from services.analyzer.side import Side
+from services.analyzer.spreading.corpus import SpreadCorpus
+from services.analyzer.spreading.shards import Shard, file_shards, stored_shards
 from services.analyzer.tools import Tools, open_tools
 from services.analyzer.watch import Watch
 
 
-def tools_of(parser: str, encoder: str, processes: int) -> Tools:
-    """Return the tools for measuring here, with the parser and the encoder that were named.
+def tools_of(parser: str, encoder: str, processes: int, executor: str = "local", ray_address: str = "") -> Tools:
+    """Return the tools for measuring, with the parser and the encoder that were named, here or on a cluster.
 
     Raises:
         InvalidRequest: there is no such parser.
@@ -35,7 +39,7 @@ def tools_of(parser: str, encoder: str, processes: int) -> Tools:
         PreconditionFailed: the parser that nobody had to name cannot be used here.
     """
     try:
-        return open_tools(parser, processes, encoder)
+        return open_tools(parser, processes, encoder, executor, ray_address)
     except PreconditionFailed as error:
         if parser == SHIPPED:
             raise
@@ -75,6 +79,23 @@ def side_named(
     return measure(documents, (), view, name, tools, expected, explained=explained)
 
 
+def texts_of(
+    home: Home, names: Sequence[str], text_field: str, metrics: Sequence[str], tools: Tools
+) -> Iterator[Document] | SpreadCorpus:
+    """Return the documents of files and stored corpora, or their shards where the tools read on a cluster."""
+    if tools.readers is None:
+        return documents_of(home, names, text_field)
+    store = home.prepare().store()
+    shards = chain.from_iterable(_shards(store, name, text_field) for name in names)
+    # A command that is given again goes on where it was.
+    asked = digest_of("analyze", list(names), text_field, list(metrics))
+    return SpreadCorpus(store, list(shards), tools.readers, asked)
+
+
+def _shards(store: ArtifactStore, name: str, text_field: str) -> Sequence[Shard]:
+    return stored_shards(store, ArtifactRef.parse(name)) if is_reference(name) else file_shards(name, text_field)
+
+
 def documents_of(home: Home, names: Sequence[str], text_field: str) -> Iterator[Document]:
     """Yield the documents of files, directories, `-` and stored corpora, in the order given."""
     return chain.from_iterable(_documents(home, name, text_field) for name in names)
@@ -87,7 +108,7 @@ def _documents(home: Home, name: str, text_field: str) -> Iterator[Document]:
 
 
 def measure(
-    documents: Iterator[Document],
+    documents: Iterator[Document] | SpreadCorpus,
     metrics: Sequence[str],
     view: View,
     label: str,

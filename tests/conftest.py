@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import logging
 import os
@@ -35,6 +36,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Speed lives in benchmarks: on a busy machine a law that holds would fail for being slow.
 settings.register_profile("ouroscope", deadline=None)
 settings.load_profile("ouroscope")
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is there by now out of every later collection of garbage.
+
+    The modules of torch and its relatives are a million objects. Libraries ask for a collection with every training,
+    which would look at all of them.
+    """
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

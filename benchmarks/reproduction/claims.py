@@ -73,7 +73,7 @@ def ordered(metric: str, *arms: str) -> Claim:
     def claim(results: Results) -> Outcome:
         pairs = [(better, worse) for better, worse in pairwise(arms)]
         found = [_between(results, metric, worse, better) for better, worse in pairs]
-        return _outcome(metric, found)
+        return _outcome(results, metric, found)
 
     return claim
 
@@ -84,7 +84,7 @@ def moves(metric: str, arm: str, *, towards: bool = True) -> Claim:
     def claim(results: Results) -> Outcome:
         sign = 1 if towards else -1
         changes = tuple(sign * moved for moved in _moved(results, metric, arm).values())
-        return _outcome(metric, [_Difference(f"{arm} since generation 0", changes)])
+        return _outcome(results, metric, [_Difference(f"{arm} since generation 0", changes)])
 
     return claim
 
@@ -96,7 +96,7 @@ def within(metric: str, arm: str, beside: str, *, share: float) -> Claim:
         moved = [_moved(results, metric, one) for one in (beside, arm)]
         seeds = sorted(moved[0].keys() & moved[1].keys())
         room = tuple(share * moved[0][seed] - moved[1][seed] for seed in seeds)
-        return _outcome(metric, [_Difference(f"{share:g} of {beside} minus {arm}", room)])
+        return _outcome(results, metric, [_Difference(f"{share:g} of {beside} minus {arm}", room)])
 
     return claim
 
@@ -114,7 +114,7 @@ def seen_apart(metric: str, *arms: str) -> Claim:
             sign = -1 if values and fmean(values) < 0 else 1
             found.append(_Difference(f"{one} against {other}", tuple(sign * value for value in values), pairs))
         best = min(found, key=lambda one: list(Status).index(one.status) if one.values else len(Status))
-        return _outcome(metric, [best])
+        return _outcome(results, metric, [best])
 
     return claim
 
@@ -186,7 +186,9 @@ def _ends(lane: Lane, metric: str) -> tuple[float, float] | None:
     return (line.values[0], line.values[-1]) if line and len(line.values) > 1 else None
 
 
-def _outcome(metric: str, found: Sequence[_Difference]) -> Outcome:
+def _outcome(results: Results, metric: str, found: Sequence[_Difference]) -> Outcome:
+    if any(not one.values for one in found) and not results.lanes:
+        return Outcome(status=Status.NOT_RUN, figures="")
     if any(not one.values for one in found):
         return Outcome(status=Status.NOT_TESTABLE, figures=f"{metric}: not on equal amounts of words in all arms")
     order = list(Status)

@@ -6,7 +6,7 @@ Knows how services talk, not what any of them does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -19,15 +19,17 @@ from ouroscope.wire import from_proto
 R = TypeVar("R")
 T = TypeVar("T")
 
+Headers = Sequence[tuple[str, str]]
 
-async def call(method: Any, request: Any, timeout: float) -> Any:
-    """Make one call with one answer.
+
+async def call(method: Any, request: Any, timeout: float, metadata: Headers = ()) -> Any:
+    """Make one call with one answer; `metadata` are its headers.
 
     Raises:
         OuroscopeError: what the service raised, or what became of the connection.
     """
     try:
-        return await method(request, timeout=timeout)
+        return await method(request, timeout=timeout, metadata=metadata)
     except grpc.aio.AioRpcError as error:
         raise error_from_rpc(error) from error
 

@@ -1,11 +1,13 @@
 """Long work seen from the caller: start it, follow it, cancel it, and ask again when the service restarts meanwhile.
 
-Asking again is safe, since equal requests share one operation and finished parts are kept by the service.
+Asking again is safe, since equal requests share one operation and finished parts are kept by the service. Where the
+service has replicas, equal requests of all callers go to one of them, and so does all that is asked about their work.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
 import random
 import uuid
@@ -19,10 +21,10 @@ import structlog
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf.duration_pb2 import Duration
 
-from ouroscope.client.calls import call
+from ouroscope.client.calls import Headers, call
 from ouroscope.errors import Busy, Cancelled, DeadlineExceeded, Internal, NotFound, OuroscopeError, Unavailable
 from ouroscope.records.progress import Progress
-from ouroscope.rpc.channel import CALL_SECONDS
+from ouroscope.rpc.channel import CALL_SECONDS, WORK_HEADER
 from ouroscope.rpc.errors import error_from_status
 from ouroscope.v1 import operation_pb2
 from ouroscope.wire import PAIRS, from_proto
@@ -70,8 +72,9 @@ class LongCalls:
             DeadlineExceeded: it took longer than `Patience.work`.
             OuroscopeError: what the work raised.
         """
+        headers = ((WORK_HEADER, _work_of(request)),)
         request.request_id = str(uuid.uuid4())
-        following = _Following(self._operations, self._patience, method, request, on_progress)
+        following = _Following(self._operations, self._patience, method, request, headers, on_progress)
         try:
             async with asyncio.timeout(self._patience.work) as limit:
                 operation = await following.to_the_end()
@@ -99,12 +102,20 @@ class _Following:
     """One request and the operation that answers it."""
 
     def __init__(
-        self, operations: Any, patience: Patience, method: Any, request: Any, on_progress: OnProgress | None
+        self,
+        operations: Any,
+        patience: Patience,
+        method: Any,
+        request: Any,
+        headers: Headers,
+        on_progress: OnProgress | None,
     ) -> None:
         self._operations = operations
         self._patience = patience
         self._method = method
         self._request = request
+        self._headers = headers
+        """Of every call, so that all reach the one replica that knows the operation."""
         self._on_progress = on_progress
         self._told: Progress | None = None
         self._asking: asyncio.Future[Any] | None = None
@@ -145,10 +156,10 @@ class _Following:
                     self._started(await self._asking)
                 if self._name and not self._done:
                     request = operations_pb2.CancelOperationRequest(name=self._name)
-                    await call(self._operations.CancelOperation, request, CANCEL_SECONDS)
+                    await call(self._operations.CancelOperation, request, CANCEL_SECONDS, self._headers)
 
     async def _ask(self) -> operations_pb2.Operation:
-        self._asking = asyncio.ensure_future(call(self._method, self._request, self._patience.call))
+        self._asking = asyncio.ensure_future(call(self._method, self._request, self._patience.call, self._headers))
         try:
             operation = await asyncio.shield(self._asking)
         except Busy as error:
@@ -171,10 +182,12 @@ class _Following:
         timeout.FromMilliseconds(round(seconds * 1000))
         request = operations_pb2.WaitOperationRequest(name=self._name, timeout=timeout)
         try:
-            operation = await call(self._operations.WaitOperation, request, seconds + self._patience.call)
+            limit = seconds + self._patience.call
+            operation = await call(self._operations.WaitOperation, request, limit, self._headers)
         except (Unavailable, DeadlineExceeded, NotFound, Cancelled) as error:
-            # Not found: the service was restarted and has forgotten it. Cancelled: it stopped and cut this very call;
-            # work that somebody cancelled is an outcome of the operation, not of a call about it.
+            # Not found: the service was restarted and has forgotten it, or its replicas are others now. Cancelled: it
+            # stopped and cut this very call; work that somebody cancelled is an outcome of the operation, not of a call
+            # about it.
             raise _AskAgain(error) from error
         self._pause = FIRST_PAUSE
         return operation
@@ -202,6 +215,11 @@ class _Following:
         if isinstance(error, Cancelled) and self._cancels_by_others == 1:
             raise _AskAgain(error)
         raise error
+
+
+def _work_of(request: Any) -> str:
+    """Return what equal requests of all clients have in common, before each has its request_id."""
+    return hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
 
 
 def _read_answer(operation: operations_pb2.Operation, answer: type[R]) -> R:

@@ -1,14 +1,14 @@
 """Text of data sets of the Hugging Face Hub: streamed with the library `datasets`, pinned by a commit, bounded.
 
-A data set is data of strangers: only its tables are read (Parquet, JSON, CSV, text), only the column of the text, and
-only files of the commit that was named. Nothing of it runs: `datasets` knows no programs in data sets any more, and an
-older library is refused.
+A data set is data of strangers: only its tables are read (Parquet, JSON, CSV, text), only the columns of the text and
+its summary, and only files of the commit that was named. Nothing of it runs: `datasets` knows no programs in data sets
+any more, and an older library is refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -43,6 +43,10 @@ WITHOUT_PROGRAMS = 4
 """First version of `datasets` that runs no program of a data set."""
 CARDS = ("README.md", ".huggingface.yaml")
 """Files in which a data set says of which files its configurations are made."""
+LARGEST_CARD = 10 << 20
+"""Bytes of a card."""
+MOST_ENTRIES = 200_000
+"""Entries of a card, each repetition counted: references in YAML can make millions of a few."""
 
 _ELSEWHERE = re.compile(r"^[/~\\]|::|://|(^|[/\\])\.\.($|[/\\])")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
@@ -94,16 +98,20 @@ def check_hub(text: HubText) -> None:
     _check_library()
 
 
-def hub_documents(text: HubText, *, text_field: str = "text", documents: int = 0) -> Iterator[Document]:
+def hub_documents(
+    text: HubText, *, text_field: str = "text", summary_field: str = "", documents: int = 0
+) -> Iterator[Document]:
     """Yield the first documents of a split that have text, in the order of its files; ids say their place in it.
 
     Args:
         text: Which data set.
         text_field: Column of the text.
+        summary_field: Column of `Document.summary`; empty means none.
         documents: Documents to read at most; 0 means `MOST_DOCUMENTS`.
 
     Raises:
-        InvalidRequest: see `check_hub`; there is no such configuration, split or column, or nothing has text.
+        InvalidRequest: see `check_hub`; there is no such configuration, split or column, nothing has text, or a text
+            has no summary where one is asked for.
         NotFound: the Hub has no such data set or commit.
         PreconditionFailed: its owner has to let you in.
         UntrustedArtifact: it has files of other kinds, or names files that are not its own.
@@ -112,8 +120,8 @@ def hub_documents(text: HubText, *, text_field: str = "text", documents: int = 0
     """
     check_hub(text)
     with _hub_errors(text):
-        rows = _rows(text, text_field)
-        yield from islice(_documents(rows, text, text_field), documents or MOST_DOCUMENTS)
+        rows = _rows(text, [text_field, summary_field] if summary_field else [text_field])
+        yield from islice(_documents(rows, text, text_field, summary_field), documents or MOST_DOCUMENTS)
 
 
 def _check_library() -> None:
@@ -127,18 +135,18 @@ def _check_library() -> None:
         raise CapabilityMissing(f"{told}: pip install --upgrade 'ouroscope[datasets]'")
 
 
-def _rows(text: HubText, text_field: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of a split with the column of the text only, where the columns are known beforehand."""
+def _rows(text: HubText, fields: list[str]) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of a split with these columns only, where the columns are known beforehand."""
     _look_up(text)
     _check_cards(text)
     stream = _opened(text)
     if (names := stream.column_names) is not None:
-        _check_column(text, text_field, names)
-        stream = stream.select_columns([text_field]).decode(False)
+        _check_columns(text, fields, names)
+        stream = stream.select_columns(fields).decode(False)
     rows = iter(stream)
     first = list(islice(rows, 1))
     for row in first:
-        _check_column(text, text_field, row)
+        _check_columns(text, fields, row)
     return chain(first, rows)
 
 
@@ -152,13 +160,17 @@ def _look_up(text: HubText) -> None:
 def _check_cards(text: HubText) -> None:
     """Refuse cards that name files elsewhere before anything follows them: the library would ask for any address."""
     for name in CARDS:
-        elsewhere = [path for path in _texts_in(_configurations(text, name)) if _ELSEWHERE.search(path)]
+        card = _card(text, name)
+        if sum(1 for _ in islice(_entries_in(card), MOST_ENTRIES + 1)) > MOST_ENTRIES:
+            raise UntrustedArtifact(f"{text.source} has a card of over {MOST_ENTRIES:,} entries; it is not read")
+        configurations = card.get("configs") if isinstance(card, dict) else None
+        elsewhere = [path for path in _entries_in(configurations) if isinstance(path, str) and _ELSEWHERE.search(path)]
         if elsewhere:
             raise UntrustedArtifact(f"{text.source} names files that are not its own; they are not read")
 
 
-def _configurations(text: HubText, name: str) -> object:
-    """Return what a card says of configurations, as plain data; None where there is no card."""
+def _card(text: HubText, name: str) -> object:
+    """Return what a card says, as plain data; None where there is no card."""
     from huggingface_hub import DatasetCard, hf_hub_download
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
@@ -166,18 +178,21 @@ def _configurations(text: HubText, name: str) -> object:
         path = hf_hub_download(text.repository, name, repo_type="dataset", revision=text.revision)
     except RemoteEntryNotFoundError:
         return None
+    if Path(path).stat().st_size > LARGEST_CARD:
+        raise UntrustedArtifact(f"{text.source} has a card of over {size_of(LARGEST_CARD)}; it is not read")
     # With the parser that `datasets` has: what one of two parsers overlooks, the other may follow.
     card = name.endswith(".md")
-    found = DatasetCard.load(path).data.to_dict() if card else yaml.safe_load(Path(path).read_text("utf-8"))
-    return found.get("configs") if isinstance(found, dict) else None
+    return DatasetCard.load(path).data.to_dict() if card else yaml.safe_load(Path(path).read_text("utf-8"))
 
 
-def _texts_in(plain: object) -> Iterator[str]:
-    if isinstance(plain, str):
-        yield plain
-    elif isinstance(plain, dict | list):
-        for one in plain.values() if isinstance(plain, dict) else plain:
-            yield from _texts_in(one)
+def _entries_in(plain: object) -> Iterator[object]:
+    """Yield everything that plain data is made of, at every depth; without end where it holds itself."""
+    # A list of what is left, since a hostile card may nest deeper than calls can.
+    left = [plain]
+    while left:
+        yield (current := left.pop())
+        if isinstance(current, dict | list):
+            left.extend(current.values() if isinstance(current, dict) else current)
 
 
 def _opened(text: HubText) -> Any:
@@ -216,24 +231,32 @@ def _check_files(text: HubText, builder: Any) -> None:
         raise UntrustedArtifact(f"{text.source} names files that are not its own; they are not read")
 
 
-def _check_column(text: HubText, text_field: str, names: Iterable[str]) -> None:
-    if text_field not in names:
-        raise InvalidRequest(f"{text.source} has no field {text_field[:80]!r}; its fields are {_listed(names)}")
+def _check_columns(text: HubText, fields: Iterable[str], names: Collection[str]) -> None:
+    for field in fields:
+        if field not in names:
+            raise InvalidRequest(f"{text.source} has no field {field[:80]!r}; its fields are {_listed(names)}")
 
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(str(name)[:40] for name in names)[:20]) or "none"
 
 
-def _documents(rows: Iterable[Mapping[str, Any]], text: HubText, text_field: str) -> Iterator[Document]:
+def _documents(
+    rows: Iterable[Mapping[str, Any]], text: HubText, text_field: str, summary_field: str
+) -> Iterator[Document]:
     size = 0
     for number, row in enumerate(rows):
         found = _cell(text, text_field, number, row.get(text_field))
-        size += len(found.encode("utf-8", "replace"))
+        summary = _cell(text, summary_field, number, row.get(summary_field)) if summary_field else None
+        size += len(f"{found}{summary or ''}".encode("utf-8", "replace"))
         if size > MOST_BYTES:
             raise LimitExceeded(f"{text.source} has over {size_of(MOST_BYTES)} of text; lower documents")
-        if found.strip():
-            yield Document(id=f"{text.repository}:{number}", text=found, origin=Origin.HUMAN)
+        if not found.strip():
+            continue
+        if summary is not None and not summary.strip():
+            told = f"the field {summary_field[:80]!r} in row {number} of {text.source} is empty"
+            raise InvalidRequest(f"{told}; take a data set in which every document has a summary")
+        yield Document(id=f"{text.repository}:{number}", text=found, origin=Origin.HUMAN, summary=summary)
 
 
 def _cell(text: HubText, text_field: str, number: int, found: object) -> str:

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
@@ -27,8 +28,9 @@ from ouroscope.corpora.streams import (
 )
 from ouroscope.errors import InvalidRequest, LimitExceeded, NotFound
 from ouroscope.records.documents import Document
+from ouroscope.security.allowed import EVERYTHING
 
-__all__ = ["FORMATS", "Limits", "read_documents"]
+__all__ = ["FORMATS", "Limits", "files_in", "read_documents", "read_part"]
 
 PROVENANCE = ("origin", "generation", "model_digest", "prompt_id", "prefix_length", "group", "domain")
 """Fields of Document that a structured file may carry beside its text and `id`; other fields are left alone."""
@@ -37,9 +39,18 @@ _NUMBERS = ("generation", "prefix_length")
 _NAMES = ("id", "model_digest", "prompt_id", "group", "domain")
 _PARQUET_MAGIC = b"PAR1"
 
+Opens = Callable[[Path], BinaryIO]
+"""Opens a file for reading; may refuse it."""
+
 
 def read_documents(
-    source: str | Path, *, text_field: str = "text", limits: Limits | None = None, stdin: BinaryIO | None = None
+    source: str | Path,
+    *,
+    text_field: str = "text",
+    summary_field: str = "",
+    limits: Limits | None = None,
+    stdin: BinaryIO | None = None,
+    opens: Opens = EVERYTHING.open,
 ) -> Iterator[Document]:
     """Yield the documents of a file, of all files of a directory, or of standard input.
 
@@ -53,8 +64,10 @@ def read_documents(
     Args:
         source: Path, or `-` for standard input.
         text_field: Field or column that holds the text.
+        summary_field: Field or column of `Document.summary`; by default none.
         limits: How much is believed; by default the defaults of Limits.
         stdin: What `-` means; by default the standard input of this process.
+        opens: Opens each file; by default any that this process may read.
 
     Raises:
         NotFound: `source` does not exist. Raised at once; what follows, while reading.
@@ -65,31 +78,68 @@ def read_documents(
     path = Path(source)
     if str(source) != "-" and not path.exists():
         raise NotFound(f"{source} does not exist; check the path")
-    return _documents(str(source), text_field, limits or Limits(), stdin)
+    return _documents(str(source), _Fields(text_field, summary_field), limits or Limits(), stdin, opens)
 
 
-def _documents(source: str, text_field: str, limits: Limits, stdin: BinaryIO | None) -> Iterator[Document]:
+def files_in(directory: Path) -> list[Path]:
+    """Return the files of a directory that `read_documents` reads, in its order.
+
+    Raises:
+        InvalidRequest: there is none.
+    """
+    return _files_below(directory, str(directory))
+
+
+def read_part(
+    top: Path,
+    file: Path,
+    *,
+    text_field: str = "text",
+    summary_field: str = "",
+    limits: Limits | None = None,
+    opens: Opens = EVERYTHING.open,
+) -> Iterator[Document]:
+    """Yield the documents of one file of a directory as `read_documents` of the directory does; there may be none.
+
+    Raises: what `read_documents` raises.
+    """
+    label = file.relative_to(top).as_posix()
+    with input_errors(str(file)), opens(file) as stream:
+        fields = _Fields(text_field, summary_field)
+        yield from _read(stream, str(file), label, fields, limits or Limits(), whole=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    text: str
+    summary: str
+    """Empty where none is asked for."""
+
+
+def _documents(
+    source: str, fields: _Fields, limits: Limits, stdin: BinaryIO | None, opens: Opens
+) -> Iterator[Document]:
     count = 0
-    for document in _all(source, text_field, limits, stdin):
+    for document in _all(source, fields, limits, stdin, opens):
         count += 1
         yield document
     if not count:
         raise InvalidRequest(f"{_spoken(source)} has no document; give at least one")
 
 
-def _all(source: str, text_field: str, limits: Limits, stdin: BinaryIO | None) -> Iterator[Document]:
+def _all(source: str, fields: _Fields, limits: Limits, stdin: BinaryIO | None, opens: Opens) -> Iterator[Document]:
     path = Path(source)
     if source == "-":
         with input_errors(_spoken(source)):
-            yield from _read(stdin or sys.stdin.buffer, _spoken(source), "stdin", text_field, limits)
+            yield from _read(stdin or sys.stdin.buffer, _spoken(source), "stdin", fields, limits)
     elif path.is_dir():
         for file in _files_below(path, source):
-            label = file.relative_to(path).as_posix()
-            with input_errors(str(file)), file.open("rb") as stream:
-                yield from _read(stream, str(file), label, text_field, limits, whole=True)
+            yield from read_part(
+                path, file, text_field=fields.text, summary_field=fields.summary, limits=limits, opens=opens
+            )
     else:
-        with input_errors(source), path.open("rb") as stream:
-            yield from _read(stream, source, path.name, text_field, limits)
+        with input_errors(source), opens(path) as stream:
+            yield from _read(stream, source, path.name, fields, limits)
 
 
 def _spoken(source: str) -> str:
@@ -120,7 +170,7 @@ def _kind_of(name: str) -> str:
 
 
 def _read(
-    stream: BinaryIO, name: str, label: str, text_field: str, limits: Limits, *, whole: bool = False
+    stream: BinaryIO, name: str, label: str, fields: _Fields, limits: Limits, *, whole: bool = False
 ) -> Iterator[Document]:
     with ExitStack() as stack:
         first, stream = peek(stream, len(GZIP_MAGIC))
@@ -132,7 +182,14 @@ def _read(
         if kind not in FORMATS:
             raise InvalidRequest(f"{name} is not a {', '.join(FORMATS)} file, nor the .gz of one; convert or rename it")
         given = Input(
-            stream=stream, name=name, label=label, text_field=text_field, limits=limits, whole=whole, fields=_FIELDS
+            stream=stream,
+            name=name,
+            label=label,
+            text_field=fields.text,
+            summary_field=fields.summary,
+            limits=limits,
+            whole=whole,
+            fields=_FIELDS,
         )
         yield from FORMATS[kind](given)
 
@@ -145,6 +202,8 @@ def _recognised(stream: BinaryIO) -> tuple[str, BinaryIO]:
 
 
 def _read_text(given: Input) -> Iterator[Document]:
+    if given.summary_field:
+        raise InvalidRequest(f"{given.name} is plain text and has no field {given.summary_field!r}; give a table")
     if given.whole:
         text = text_of(given.stream, given.name, given.limits).strip()
         if text:
@@ -188,21 +247,36 @@ def _checked(given: Input, rows: Rows) -> Iterator[Document]:
 
 
 def _document(given: Input, place: str, row: Mapping[str, Any]) -> Document:
-    text = row.get(given.text_field)
-    if given.text_field not in row:
-        raise missing_field(given, f"{place} of ", list(row))
-    if not isinstance(text, str):
-        kind = "empty" if text is None else "not text"
-        raise InvalidRequest(f"the field {given.text_field!r} in {place} of {given.name} is {kind}; it must hold text")
-    if len(text) > given.limits.document_bytes:
-        raise LimitExceeded(f"{place} of {given.name} is longer than {size_of(given.limits.document_bytes)}; split it")
+    texts = {"text": _text(given, place, row, given.text_field)}
+    if given.summary_field:
+        texts["summary"] = _summary(given, place, row)
     fields = {name: _plain(name, row[name]) for name in _FIELDS if row.get(name) not in (None, "")}
     fields.setdefault("id", f"{given.label}:{place.rpartition(' ')[2]}")
     try:
-        _check_unicode([text, *(value for value in fields.values() if isinstance(value, str))])
-        return from_plain(Document, {**fields, "text": text})
+        _check_unicode([*texts.values(), *(value for value in fields.values() if isinstance(value, str))])
+        return from_plain(Document, {**fields, **texts})
     except InvalidRequest as error:
         raise InvalidRequest(f"{place} of {given.name}: {error.message}", error.problems) from error
+
+
+def _text(given: Input, place: str, row: Mapping[str, Any], field: str) -> str:
+    text = row.get(field)
+    if field not in row:
+        raise missing_field(given, f"{place} of ", list(row), field)
+    if not isinstance(text, str):
+        kind = "empty" if text is None else "not text"
+        raise InvalidRequest(f"the field {field!r} in {place} of {given.name} is {kind}; it must hold text")
+    if len(text) > given.limits.document_bytes:
+        raise LimitExceeded(f"{place} of {given.name} is longer than {size_of(given.limits.document_bytes)}; split it")
+    return text
+
+
+def _summary(given: Input, place: str, row: Mapping[str, Any]) -> str:
+    summary = _text(given, place, row, given.summary_field)
+    if not summary.strip():
+        told = f"the field {given.summary_field!r} in {place} of {given.name} is empty"
+        raise InvalidRequest(f"{told}; give every document a summary, or leave such rows out")
+    return summary
 
 
 def _plain(name: str, value: Any) -> Any:

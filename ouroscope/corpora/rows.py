@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from ouroscope.corpora.streams import Limits, lines_of, seekable, size_of
 from ouroscope.errors import InvalidRequest, LimitExceeded
 
 _BATCH_ROWS = 64
+_HONEST = 64
+"""Times that text shrinks when it is packed, at most; of what shrinks more, no more than the limit is read."""
 
 Rows = Iterator[tuple[str, Mapping[str, Any]]]
 """Where each row stands, for messages, and its fields."""
@@ -35,6 +38,13 @@ class Input:
     """Whether plain text is one document, not one per line."""
     fields: tuple[str, ...]
     """Other fields that are of interest."""
+    summary_field: str = ""
+    """Holds what a document is about; empty where nobody asks for it."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Return the fields that every row has."""
+        return (self.text_field, self.summary_field) if self.summary_field else (self.text_field,)
 
 
 def json_rows(given: Input) -> Rows:
@@ -83,14 +93,16 @@ def parquet_rows(given: Input) -> Rows:
     """Yield the rows of a .parquet file, with the columns of interest only.
 
     Raises:
-        InvalidRequest: it is not Parquet, or has no column for the text.
-        LimitExceeded: a part of it that must be held at once is too large.
+        InvalidRequest: it is not Parquet, or has no column for the text or the summary.
+        LimitExceeded: a part of it that must be held at once is too large, or all of it grows too large.
     """
     try:
         with seekable(given.stream) as stream:
             names = _checked_columns(given, pq.ParquetFile(stream))
+            most = max(given.limits.decompressed_bytes, _HONEST * stream.seek(0, io.SEEK_END))
             # As a dictionary a text that is repeated a million times, an old trick of bombs, is held once.
-            yield from _table_rows(pq.ParquetFile(stream, read_dictionary=[given.text_field]), names)
+            rows = _table_rows(pq.ParquetFile(stream, read_dictionary=list(given.texts)), names)
+            yield from _bounded(given, rows, most)
     except (pa.ArrowException, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -103,9 +115,20 @@ def _checked_columns(given: Input, file: Any) -> list[str]:
     if any(metadata.row_group(index).total_byte_size > limit for index in range(metadata.num_row_groups)):
         raise LimitExceeded(f"{given.name} has a row group beyond {size_of(limit)}; write it with smaller row groups")
     names = list(file.schema_arrow.names)
-    if given.text_field not in names:
-        raise missing_field(given, "", names)
-    return [name for name in names if name in {given.text_field, *given.fields}]
+    for wanted in given.texts:
+        if wanted not in names:
+            raise missing_field(given, "", names, wanted)
+    return [name for name in names if name in {*given.texts, *given.fields}]
+
+
+def _bounded(given: Input, rows: Rows, most: int) -> Rows:
+    """Yield rows as long as their texts have `most` characters; what the file says of itself may be a lie."""
+    left = most
+    for place, row in rows:
+        left -= sum(len(text) for text in map(row.get, given.texts) if isinstance(text, str))
+        if left < 0:
+            raise LimitExceeded(f"{given.name} grows beyond {size_of(most)} when decompressed; split it")
+        yield place, row
 
 
 def _table_rows(file: Any, wanted: list[str]) -> Rows:
@@ -116,7 +139,7 @@ def _table_rows(file: Any, wanted: list[str]) -> Rows:
             yield f"row {number}", {name: batch.column(name)[index].as_py() for name in wanted}
 
 
-def missing_field(given: Input, place: str, names: list[str]) -> InvalidRequest:
-    """Return the error for a row or table without a field for the text, telling those that exist."""
+def missing_field(given: Input, place: str, names: list[str], wanted: str) -> InvalidRequest:
+    """Return the error for a row or table without a field that it must have, telling those that exist."""
     there = ", ".join(sorted(str(name)[:40] for name in names)[:20]) or "none"
-    return InvalidRequest(f"{place}{given.name} has no field {given.text_field!r}; its fields are {there}")
+    return InvalidRequest(f"{place}{given.name} has no field {wanted!r}; its fields are {there}")

@@ -11,8 +11,8 @@ from ouroscope.errors import InvalidRequest, NotFound, Unavailable
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document
 from ouroscope.store.artifacts import ArtifactStore
-from ouroscope.store.manifest import Scalar
-from ouroscope.store.sequences import SequenceWriter, read_sequence, shard_name
+from ouroscope.store.manifest import FileEntry, Scalar
+from ouroscope.store.sequences import SequenceWriter, read_sequence, sequence_names, shard_name
 from ouroscope.store.tables import decode_table, encode_table
 
 _STEM = "documents"
@@ -50,6 +50,27 @@ def read_corpus(store: ArtifactStore, ref: ArtifactRef) -> Iterator[Document]:
         CorruptArtifact: what is stored is damaged.
     """
     return read_sequence(store, ref.expect(ArtifactKind.CORPUS, "corpus"), Document, _STEM)
+
+
+def corpus_shards(store: ArtifactStore, ref: ArtifactRef) -> list[tuple[str, FileEntry]]:
+    """Return the shards of a corpus in their order, with their digests; see `read_shard`.
+
+    Raises:
+        InvalidRequest: `ref` is not that of a corpus.
+        NotFound: there is no such corpus.
+    """
+    manifest = store.manifest(ref.expect(ArtifactKind.CORPUS, "corpus"))
+    return [(name, manifest.files[name]) for name in sequence_names(manifest, _STEM)]
+
+
+def read_shard(store: ArtifactStore, ref: ArtifactRef, name: str) -> Iterator[Document]:
+    """Yield the documents of one shard of a corpus.
+
+    Raises:
+        NotFound: there is no such corpus.
+        CorruptArtifact: what is stored is damaged.
+    """
+    return decode_table(Document, store.read(ref, name))
 
 
 class CorpusDraft:

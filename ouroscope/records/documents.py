@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from ouroscope.errors import InvalidRequest
+from ouroscope.shapes import UNLESS_DEFAULT
 
 
 class Origin(Enum):
@@ -44,6 +45,8 @@ class Document:
     """Source that documents share (an article, a library): they are one cluster for the statistics."""
     domain: str | None = None
     """Domain of the text (wiki, news, docstrings), where known."""
+    summary: str | None = field(default=None, metadata=UNLESS_DEFAULT)
+    """What the text is about, as whoever writes it is told in a chat; no part of the text, and not measured."""
 
     def __post_init__(self) -> None:
         if not (isinstance(self.id, str) and isinstance(self.text, str)):

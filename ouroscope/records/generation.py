@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from ouroscope.errors import FieldProblem, InvalidRequest
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.checks import Problems
 
@@ -16,6 +18,33 @@ class Capability(Enum):
     SCORE = "SCORE"
     REPRODUCIBLE = "REPRODUCIBLE"
     """The same request gives the same text on the same machine."""
+    LEAST_LENGTH = "LEAST_LENGTH"
+    """A document ends no earlier than asked."""
+    TOP_K = "TOP_K"
+    """The next token is drawn from the first ones only."""
+    CHAT = "CHAT"
+    """Prompts may be messages of a chat, where the model has a template for them."""
+    EXACT_TOKENS = "EXACT_TOKENS"
+    """What is scored are the tokens that are asked about, also of a prompt that ends inside a word."""
+    EDIT = "EDIT"
+    """Texts can be edited: it needs whole distributions."""
+    EVALUATE_TASKS = "EVALUATE_TASKS"
+    """Tasks of lm-evaluation-harness can be done."""
+    CLASSIFY = "CLASSIFY"
+    """Text classifiers can be asked."""
+
+
+CHANGES: Mapping[Capability, FieldProblem] = {
+    Capability.LEAST_LENGTH: FieldProblem(
+        "sampling.min_new_tokens", "set 0: it knows no least length, so documents may end early"
+    ),
+    Capability.TOP_K: FieldProblem("sampling.top_k", "set 0: it cannot draw from the first tokens only"),
+    Capability.CHAT: FieldProblem("sampling.chat", "leave it out: it takes plain text only"),
+    Capability.EXACT_TOKENS: FieldProblem(
+        "prompt_unit", "set WORDS: it takes texts only, and reads a prompt that ends inside a word as other tokens"
+    ),
+}
+"""What to change in a request that needs a capability which the chosen backend lacks."""
 
 
 class Verification(Enum):
@@ -63,14 +92,44 @@ class BackendInfo:
     """How other weights reach a server: `adapters`, `reload`, or `fixed` where it serves one model only."""
 
 
+def changes_for(needs: Iterable[Capability], able: Iterable[Capability]) -> list[FieldProblem]:
+    """Return what to change in a request that needs more than a backend is able to do; empty if nothing."""
+    missing = set(needs) - set(able)
+    return [change for capability, change in CHANGES.items() if capability in missing]
+
+
+SUMMARY = "{summary}"
+"""Stands in an instruction for the summary of each document; other braces are text."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatFormat:
     """Texts as turns of a chat, by the template of the model: the user asks, the document is the answer."""
 
     instruction: str = ""
-    """What the user says before the real prefix."""
+    """What the user says before the real prefix; `{summary}` in it is the summary of the document."""
     system: str | None = None
     """What the system says; None leaves its turn out."""
+
+    @property
+    def tells_summaries(self) -> bool:
+        """Return whether every document needs a summary."""
+        return SUMMARY in self.instruction
+
+    def asked(self, summary: str | None) -> str:
+        """Return what the user says of a document with this summary.
+
+        Raises:
+            InvalidRequest: the summary is wanted, and there is none.
+        """
+        if not self.tells_summaries:
+            return self.instruction
+        if summary is None:
+            raise InvalidRequest(
+                f"the instruction tells the {SUMMARY} of each document, and a document has none; leave {SUMMARY} out, "
+                "or name the field of the summaries (summary_field)"
+            )
+        return self.instruction.replace(SUMMARY, summary)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +201,19 @@ class SamplingSpec:
         )
         problems.check(self.batch_size >= 0, "batch_size", "must be 0 (automatic) or more")
         problems.raise_any()
+
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """Return what a backend must be able to do beside writing.
+
+        A least length of 1 is none: a document without a token is told by its count.
+        """
+        wanted = {
+            Capability.LEAST_LENGTH: self.min_new_tokens > 1,
+            Capability.TOP_K: self.temperature > 0 and self.top_k > 0,
+            Capability.CHAT: self.chat is not None,
+        }
+        return frozenset(capability for capability, is_wanted in wanted.items() if is_wanted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +294,12 @@ class Score:
         problems.check(self.max_documents >= 0, "max_documents", "must be 0 (all) or more")
         problems.check(self.stride >= 0, "stride", "must be 0 (half of the context) or more")
         problems.raise_any()
+
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """Return what a backend must be able to do beside scoring: prompts counted in tokens may end inside a word."""
+        cuts_words = self.prompts is not None and self.prompt_unit is PromptUnit.TOKENS
+        return frozenset({Capability.EXACT_TOKENS} if cuts_words else ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from ouroscope.records.checks import Problems
 from ouroscope.records.generation import PromptUnit, SamplingSpec
 from ouroscope.records.selection import Selected, SelectionSpec
 from ouroscope.records.training import Recipe
+from ouroscope.shapes import UNLESS_DEFAULT
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -166,6 +167,8 @@ class DomainSpec:
     source: str = "embedded"
     """`embedded`, a path that the coordinator can read, or `hf://OWNER/NAME`."""
     text_field: str = "text"
+    summary_field: str = field(default="", metadata=UNLESS_DEFAULT)
+    """Field of the summary that stands for `{summary}` in the instruction of a chat; empty means none."""
     libraries: tuple[str, ...] = ()
     """Libraries of the embedded corpus that belong to it; empty means all."""
     configuration: str = ""
@@ -190,6 +193,7 @@ class DatasetSpec:
     source: str = "embedded"
     """`embedded`, a path that the coordinator can read, or `hf://OWNER/NAME`."""
     text_field: str = "text"
+    summary_field: str = field(default="", metadata=UNLESS_DEFAULT)
     domains: tuple[DomainSpec, ...] = ()
     """Several domains instead of one source."""
     configuration: str = ""
@@ -214,6 +218,7 @@ class DatasetSpec:
                 name="",
                 source=self.source,
                 text_field=self.text_field,
+                summary_field=self.summary_field,
                 configuration=self.configuration,
                 split=self.split,
                 revision=self.revision,

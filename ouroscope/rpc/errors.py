@@ -69,7 +69,8 @@ _ERROR_BY_BARE_CODE: dict[int, type[OuroscopeError]] = {
     grpc.StatusCode.UNIMPLEMENTED.value[0]: errors.CapabilityMissing,
     grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]: errors.LimitExceeded,
     grpc.StatusCode.UNAVAILABLE.value[0]: errors.Unavailable,
-    grpc.StatusCode.CANCELLED.value[0]: errors.Cancelled,
+    # A caller that cancels hears of it from its own program: here the other side has cut the call.
+    grpc.StatusCode.CANCELLED.value[0]: errors.Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED.value[0]: errors.DeadlineExceeded,
     grpc.StatusCode.DATA_LOSS.value[0]: errors.CorruptArtifact,
 }
@@ -108,9 +109,9 @@ _TLS_CAUSES = (
         "the service is not vouched for by the authority that is trusted here; is OURO_CLIENT_CA the right one?",
     ),
 )
-_HUNG_UP = re.compile("(failed to connect|connections to all backends failing).*socket closed", re.I)
+_HUNG_UP = re.compile("(failed to connect|cannot find a connected endpoint).*socket closed", re.I)
 # What gRPC says of a connection that was lost after it had been made, which is another thing to do about.
-_NEVER_MADE = re.compile("failed to connect|resolution", re.I)
+_NEVER_MADE = re.compile("failed to connect|cannot find a connected endpoint|resolution", re.I)
 
 
 class rpc_errors:
@@ -197,6 +198,8 @@ def _error_from_bare(code: int, text: str) -> OuroscopeError:
         # Still "unavailable": a certificate may be renewed while a client waits.
         if kind is errors.Unavailable and said in text.lower():
             return kind(told, cause=cause)
+    if code == grpc.StatusCode.CANCELLED.value[0]:
+        return kind(f"the service cut the call, as one does that stops; ask again ({text or 'no details were given'})")
     if kind is errors.Unavailable and _HUNG_UP.search(text):
         told = (
             "is it running? It hung up at once: it may want TLS (OURO_CLIENT_CA) or a client certificate that it trusts"

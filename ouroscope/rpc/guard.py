@@ -28,7 +28,7 @@ EVERYBODY = Caller("everybody", Role.ADMIN)
 THREADS = 4
 """That look at tokens which are seen for the first time."""
 LONGEST_NAME = 200
-"""Characters of the name of a resource in the audit log."""
+"""Characters of a name in the audit log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,10 @@ class _Call:
 class Guard(grpc.aio.ServerInterceptor):
     """Refuses calls that may not be made, and notes those of administrators."""
 
-    def __init__(self, access: Access | None, limits: Limits) -> None:
+    def __init__(self, access: Access | None, limits: Limits, *, mutual: bool = False) -> None:
+        """Decide by `access` and `limits`; with `mutual`, callers without a token have a certificate, and its name."""
         self._access = access
+        self._audits = access is not None or mutual
         self._meter = Meter(limits) if limits else None
         # Their own: strangers with bad tokens must not take the threads that the service works with.
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="access")
@@ -58,10 +60,13 @@ class Guard(grpc.aio.ServerInterceptor):
         role = required_role(service, method)
         if role is None:
             return await continuation(details)
+        caller: Caller | None = None
         try:
-            call = await self._admitted(service, method, role, details.invocation_metadata)
+            caller = await self._caller(details.invocation_metadata)
+            call = self._admitted(caller, service, method, role)
         except OuroscopeError as error:
-            log.warning("security.refused", service=service, method=method, reason=error.reason)
+            who = caller.name if caller else ""
+            log.warning("security.refused", service=service, method=method, reason=error.reason, caller=who)
             return _refusal(error)
         except Exception as error:
             # Closed: who cannot be told from a stranger is one.
@@ -70,8 +75,7 @@ class Guard(grpc.aio.ServerInterceptor):
         handler = await continuation(details)
         return handler and self._guarded(handler, call)
 
-    async def _admitted(self, service: str, method: str, role: Role, metadata: Any) -> _Call:
-        caller = await self._caller(metadata)
+    def _admitted(self, caller: Caller, service: str, method: str, role: Role) -> _Call:
         check_role(caller, role, method)
         use = self._meter.use_of(caller.name) if self._meter else None
         if use:
@@ -98,7 +102,7 @@ class Guard(grpc.aio.ServerInterceptor):
         return make(wrapped, _counted(handler.request_deserializer, call.use), handler.response_serializer)
 
     def _is_audited(self, call: _Call) -> bool:
-        return self._access is not None and call.role is Role.ADMIN
+        return self._audits and call.role is Role.ADMIN
 
 
 def _single(behaviour: Any, call: _Call) -> Any:
@@ -147,13 +151,23 @@ class _Watch:
         name = getattr(self._request, "name", "") or getattr(getattr(self._request, "monitor", None), "name", "")
         log.info(
             "audit.call",
-            caller=self._call.caller.name,
+            caller=_name_of(self._call.caller, self._context),
             role=self._call.caller.role.name.lower(),
             service=self._call.service,
             method=self._call.method,
             resource=str(name)[:LONGEST_NAME],
             outcome=self._outcome.code.name,
         )
+
+
+def _name_of(caller: Caller, context: Any) -> str:
+    """Return who calls: the name of the token, or that of the certificate where there are no tokens."""
+    if caller is not EVERYBODY:
+        return caller.name
+    shown = next(iter(context.peer_identities() or ()), b"").decode("ascii", "replace")
+    if not shown:
+        return caller.name
+    return "certificate:" + "".join(one if one.isprintable() else "?" for one in shown[:LONGEST_NAME])
 
 
 def _counted(deserializer: Any, use: Use | None) -> Any:

@@ -1,6 +1,7 @@
 """Ask a service for its health: `python -m ouroscope.rpc.probe HOST:PORT`, exit status 0 if it serves.
 
-For health checks of containers, with TLS as `OURO_CLIENT_*` says; Kubernetes asks by itself where there is no TLS.
+For health checks of containers, with TLS as `OURO_CLIENT_*` says; Kubernetes asks by itself where there is no TLS. Of
+several addresses one has to serve: an image holds two services, a container of it runs one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SECONDS = 5.0
 
 def is_serving(address: str, seconds: float = SECONDS, connection: Connection = PLAIN) -> bool:
     """Return whether the server at `address` says within `seconds` that it serves."""
-    with _channel(address, connection) as channel:
+    with sync_channel(address, connection) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)  # its types do not tell its methods
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=seconds)
@@ -33,17 +34,19 @@ def is_serving(address: str, seconds: float = SECONDS, connection: Connection = 
 
 def main(arguments: Sequence[str]) -> int:
     """Run as a process."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m ouroscope.rpc.probe HOST:PORT\n")
+    if not arguments:
+        sys.stderr.write("usage: python -m ouroscope.rpc.probe HOST:PORT [HOST:PORT ...]\n")
         return 2
     try:
-        return 0 if is_serving(arguments[0], connection=read_connection(os.environ)) else 1
+        connection = read_connection(os.environ)
+        return 0 if any(is_serving(address, connection=connection) for address in arguments) else 1
     except OuroscopeError as error:
         sys.stderr.write(f"{error.message}\n")
         return 1
 
 
-def _channel(address: str, connection: Connection) -> grpc.Channel:
+def sync_channel(address: str, connection: Connection) -> grpc.Channel:
+    """Open a channel for a question or two, to be used in `with`; errors are those of `channel_credentials`."""
     if not connection.encrypted:
         return grpc.insecure_channel(address)
     options = [("grpc.ssl_target_name_override", connection.server_name)] if connection.server_name else []

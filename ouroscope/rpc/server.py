@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from ouroscope.addresses import bind_failure, check_free, check_reach, join_address, split_address
 from ouroscope.errors import OuroscopeError
+from ouroscope.rpc.decoding import Decoding
 from ouroscope.rpc.guard import Guard
 from ouroscope.rpc.interceptors import counting, traced
 from ouroscope.rpc.tls import server_credentials
@@ -111,7 +112,8 @@ async def serve(
     interceptors = [
         *([traced()] if tracing.is_on() else []),
         *([counting(metrics)] if metrics else []),
-        *([Guard(security.access, security.limits)] if security.access or security.limits else []),
+        *([Guard(security.access, security.limits, mutual=security.mutual)] if security.guards else []),
+        Decoding(),
     ]
     server = grpc.aio.server(interceptors=interceptors, options=_options(max_connection_age))
     names = tuple(add_services(server))

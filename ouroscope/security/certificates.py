@@ -102,6 +102,29 @@ def read_pem(path: Path, what: str) -> bytes:
     return raw
 
 
+def authorities(path: Path) -> Sequence[datetime.datetime]:
+    """Return when each certificate of a file of authorities ends; at least one.
+
+    Raises:
+        CapabilityMissing: the library that reads certificates is not installed.
+        NotFound: the file cannot be read.
+        InvalidRequest: it is no file of certificates.
+    """
+    raw, x509 = read_pem(path, "certificate of the authority"), _library()
+    try:
+        return [one.not_valid_after_utc for one in x509.load_pem_x509_certificates(raw)]
+    except ValueError as error:
+        raise InvalidRequest("the certificate of the authority cannot be read") from error
+
+
+def _library() -> Any:
+    try:
+        from cryptography import x509
+    except ModuleNotFoundError as error:
+        raise CapabilityMissing("TLS needs the library cryptography: pip install 'ouroscope[security]'") from error
+    return x509
+
+
 def check_pair(certificate: bytes, key: bytes) -> Any:
     """Return the first certificate of a PEM file, having seen that `key` is its key.
 
@@ -109,11 +132,9 @@ def check_pair(certificate: bytes, key: bytes) -> Any:
         CapabilityMissing: the library is not installed.
         InvalidRequest: they do not belong together, or one cannot be read.
     """
-    try:
-        from cryptography import x509
-        from cryptography.hazmat.primitives.serialization import load_pem_private_key
-    except ModuleNotFoundError as error:
-        raise CapabilityMissing("TLS needs the library cryptography: pip install 'ouroscope[security]'") from error
+    x509 = _library()
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     try:
         first = x509.load_pem_x509_certificates(certificate)[0]
         same = first.public_key() == load_pem_private_key(key, None).public_key()

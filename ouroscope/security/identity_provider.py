@@ -85,6 +85,14 @@ class IdentityProvider:
             )
         return Caller(_name(str(claims["sub"])), role, float(claims["exp"]) + LEEWAY)
 
+    def check(self) -> None:
+        """See that there are keys, without a token.
+
+        Raises:
+            Unavailable: the provider does not answer with keys.
+        """
+        self._find("")
+
     def _claims(self, token: str) -> Mapping[str, Any]:
         jwt = self._jwt
         try:

@@ -75,6 +75,8 @@ _BY_ROLE: Mapping[str, Mapping[Role, tuple[str, ...]]] = {
         # Its thresholds decide what is called collapse, so a pipeline must not loosen its own.
         Role.ADMIN: ("UpdateMonitor", "DeleteMonitor"),
     },
+    # Asked by KEDA, of package and names that are KEDA's.
+    "externalscaler.ExternalScaler": {Role.READ: ("GetMetricSpec", "GetMetrics", "IsActive", "StreamIsActive")},
     "google.longrunning.Operations": {
         Role.READ: ("GetOperation", "ListOperations", "WaitOperation"),
         Role.RUN: ("CancelOperation",),

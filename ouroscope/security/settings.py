@@ -61,6 +61,16 @@ class Security:
     limits: Limits = Limits()  # noqa: RUF009  # frozen
 
     @property
+    def guards(self) -> bool:
+        """Return whether calls are looked at one by one: who makes them, how many, what administrators do."""
+        return self.access is not None or bool(self.limits) or self.mutual
+
+    @property
+    def asks(self) -> bool:
+        """Return whether anything is asked of callers: they may then come from elsewhere, through a proxy too."""
+        return self.tls is not None or self.access is not None
+
+    @property
     def protects(self) -> bool:
         """Return whether strangers may reach it: nothing is in clear text, and callers are known."""
         return self.tls is not None and (self.mutual or self.access is not None)
@@ -88,7 +98,7 @@ def secured(settings: SecuritySettings) -> Security:
     if settings.tokens:
         authenticators.append(TokenFile(settings.tokens))
     if settings.oidc_issuer:
-        authenticators.append(IdentityProvider(_provider(settings)))
+        authenticators.append(IdentityProvider(provider_of(settings)))
     return Security(
         tls=watch_identity(files) if files else None,
         mutual=settings.client_ca is not None,
@@ -101,7 +111,8 @@ def secured(settings: SecuritySettings) -> Security:
     )
 
 
-def _provider(settings: SecuritySettings) -> Provider:
+def provider_of(settings: SecuritySettings) -> Provider:
+    """Return what the settings say about an identity provider."""
     return Provider(
         issuer=settings.oidc_issuer,
         audience=settings.oidc_audience,

@@ -54,6 +54,8 @@ def _explained(cause: BaseException | None) -> OuroscopeError | None:
         return StorageFull("the bucket of the artifact store has no room left and nothing was published; free some")
     if code == "NoSuchBucket":
         return PreconditionFailed("the bucket of the artifact store does not exist; make it, or name another")
+    if code == "RequestTimeTooSkewed":
+        return PreconditionFailed("S3 refuses the artifact store: the clock here and its own differ; set both by NTP")
     if code in _REFUSED:
         return PreconditionFailed(f"S3 refuses the artifact store ({code}); check its credentials and their rights")
     return None

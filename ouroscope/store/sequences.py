@@ -15,6 +15,7 @@ from ouroscope.canonical import canonical_json, digest_of
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.store.files import storage_errors
+from ouroscope.store.manifest import Manifest
 from ouroscope.store.tables import decode_table, encode_table
 
 Record = TypeVar("Record")
@@ -73,6 +74,11 @@ def shard_name(stem: str, index: int) -> str:
     return f"{stem}-{index:05d}.parquet"
 
 
+def sequence_names(manifest: Manifest, stem: str) -> list[str]:
+    """Return the files of one sequence of an artifact, in its order."""
+    return sorted(name for name in manifest.files if name.startswith(f"{stem}-"))
+
+
 def read_sequence(store: ArtifactStore, ref: ArtifactRef, kind: type[Record], stem: str) -> Iterator[Record]:
     """Yield the records of one sequence of an artifact, one shard in memory at a time.
 
@@ -80,6 +86,5 @@ def read_sequence(store: ArtifactStore, ref: ArtifactRef, kind: type[Record], st
         NotFound: there is no such artifact.
         CorruptArtifact: what is stored is damaged.
     """
-    names = sorted(name for name in store.manifest(ref).files if name.startswith(f"{stem}-"))
-    for name in names:
+    for name in sequence_names(store.manifest(ref), stem):
         yield from decode_table(kind, store.read(ref, name))

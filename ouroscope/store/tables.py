@@ -1,6 +1,8 @@
 """Records as Parquet bytes and back; the columns follow from the fields of the record. Knows nothing of any store.
 
-Reading tolerates nothing: a column too many, too few or of another type is damage, or the work of another version.
+Reading tolerates nothing: a column too many, too few or of another type is damage, or the work of another version. But
+a field that came later (`UNLESS_DEFAULT`) has a column only where some record says something in it, so that tables of
+records that do not use it stay as they were.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ouroscope.errors import CorruptArtifact, InvalidRequest
-from ouroscope.shapes import Shape, shapes_of
+from ouroscope.shapes import UNLESS_DEFAULT, Shape, shapes_of
 
 Record = TypeVar("Record")
 
@@ -29,10 +31,13 @@ def encode_table(kind: type[Record], records: Sequence[Record]) -> bytes:
     Raises:
         InvalidRequest: a text is not valid Unicode (it holds half of a surrogate pair).
     """
-    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # a record class
+    unsaid = {
+        name for name, default in _later(kind).items() if all(getattr(record, name) == default for record in records)
+    }
+    names = [name for name in shapes_of(kind) if name not in unsaid]
     columns = {name: [_cell(getattr(record, name)) for record in records] for name in names}
     try:
-        table = pa.Table.from_pydict(columns, schema=_schema(kind))
+        table = pa.Table.from_pydict(columns, schema=_schema(kind, names))
     except UnicodeEncodeError as error:
         raise InvalidRequest("a text holds half of a surrogate pair and is not valid Unicode") from error
     sink = io.BytesIO()
@@ -46,10 +51,11 @@ def decode_table(kind: type[Record], data: bytes) -> Iterator[Record]:
     Raises:
         CorruptArtifact: it is not such a file, or a record in it is impossible.
     """
-    names = list(shapes_of(kind))
     try:
         file = pq.ParquetFile(io.BytesIO(data))
-        if not file.schema_arrow.equals(_schema(kind)):
+        there, later = set(file.schema_arrow.names), _later(kind)
+        names = [name for name in shapes_of(kind) if name in there or name not in later]
+        if not file.schema_arrow.equals(_schema(kind, names)):
             raise CorruptArtifact(f"stored {kind.__name__} records have other columns; {_ADVICE}")
         for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
             columns = [batch.column(name).to_pylist() for name in names]
@@ -81,8 +87,14 @@ def _value(shape: Shape, cell: Any) -> Any:
     return shape.element(cell) if cell is not None and issubclass(shape.element, Enum) else cell
 
 
-def _schema(kind: type[Any]) -> Any:
-    return pa.schema([pa.field(name, _type(shape), nullable=shape.optional) for name, shape in shapes_of(kind).items()])
+def _later(kind: Any) -> dict[str, Any]:
+    """Return the fields that tables of before do not have, and what such a table means by that."""
+    return {field.name: field.default for field in dataclasses.fields(kind) if field.metadata == UNLESS_DEFAULT}
+
+
+def _schema(kind: type[Any], names: Sequence[str]) -> Any:
+    shapes = shapes_of(kind)
+    return pa.schema([pa.field(name, _type(shapes[name]), nullable=shapes[name].optional) for name in names])
 
 
 def _type(shape: Shape) -> Any:

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bouroscope/v1/document.proto\x12\x0couroscope.v1\"\x99\x02\n\x08\x44ocument\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12$\n\x06origin\x18\x03 \x01(\x0e\x32\x14.ouroscope.v1.Origin\x12\x17\n\ngeneration\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x19\n\x0cmodel_digest\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x16\n\tprompt_id\x18\x06 \x01(\tH\x02\x88\x01\x01\x12\x15\n\rprefix_length\x18\x07 \x01(\x05\x12\x12\n\x05group\x18\x08 \x01(\tH\x03\x88\x01\x01\x12\x13\n\x06\x64omain\x18\t \x01(\tH\x04\x88\x01\x01\x42\r\n\x0b_generationB\x0f\n\r_model_digestB\x0c\n\n_prompt_idB\x08\n\x06_groupB\t\n\x07_domain*\\\n\x06Origin\x12\x16\n\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x10\n\x0cORIGIN_HUMAN\x10\x01\x12\x14\n\x10ORIGIN_SYNTHETIC\x10\x02\x12\x12\n\x0eORIGIN_UNKNOWN\x10\x03*C\n\x04View\x12\x14\n\x10VIEW_UNSPECIFIED\x10\x00\x12\x0e\n\nVIEW_WHOLE\x10\x01\x12\x15\n\x11VIEW_CONTINUATION\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bouroscope/v1/document.proto\x12\x0couroscope.v1\"\xbb\x02\n\x08\x44ocument\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12$\n\x06origin\x18\x03 \x01(\x0e\x32\x14.ouroscope.v1.Origin\x12\x17\n\ngeneration\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x19\n\x0cmodel_digest\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x16\n\tprompt_id\x18\x06 \x01(\tH\x02\x88\x01\x01\x12\x15\n\rprefix_length\x18\x07 \x01(\x05\x12\x12\n\x05group\x18\x08 \x01(\tH\x03\x88\x01\x01\x12\x13\n\x06\x64omain\x18\t \x01(\tH\x04\x88\x01\x01\x12\x14\n\x07summary\x18\n \x01(\tH\x05\x88\x01\x01\x42\r\n\x0b_generationB\x0f\n\r_model_digestB\x0c\n\n_prompt_idB\x08\n\x06_groupB\t\n\x07_domainB\n\n\x08_summary*\\\n\x06Origin\x12\x16\n\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x10\n\x0cORIGIN_HUMAN\x10\x01\x12\x14\n\x10ORIGIN_SYNTHETIC\x10\x02\x12\x12\n\x0eORIGIN_UNKNOWN\x10\x03*C\n\x04View\x12\x14\n\x10VIEW_UNSPECIFIED\x10\x00\x12\x0e\n\nVIEW_WHOLE\x10\x01\x12\x15\n\x11VIEW_CONTINUATION\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ouroscope.v1.document_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ORIGIN']._serialized_start=329
-  _globals['_ORIGIN']._serialized_end=421
-  _globals['_VIEW']._serialized_start=423
-  _globals['_VIEW']._serialized_end=490
+  _globals['_ORIGIN']._serialized_start=363
+  _globals['_ORIGIN']._serialized_end=455
+  _globals['_VIEW']._serialized_start=457
+  _globals['_VIEW']._serialized_end=524
   _globals['_DOCUMENT']._serialized_start=46
-  _globals['_DOCUMENT']._serialized_end=327
+  _globals['_DOCUMENT']._serialized_end=361
 # @@protoc_insertion_point(module_scope)

@@ -84,6 +84,7 @@ class Document(_message.Message):
     PREFIX_LENGTH_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
     DOMAIN_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique in its corpus and stable across runs; not empty. `Analyze` does not look at ids, so it does not notice two
     documents of one id.
@@ -104,6 +105,8 @@ class Document(_message.Message):
     """Source that documents share (an article, a library): they form one cluster for the statistics."""
     domain: _builtins.str
     """Domain of the text (wiki, news, docstrings), where known."""
+    summary: _builtins.str
+    """What the text is about, as whoever writes it is told in a chat; no part of the text, and not measured."""
     def __init__(
         self,
         *,
@@ -116,10 +119,11 @@ class Document(_message.Message):
         prefix_length: _builtins.int = ...,
         group: _builtins.str | None = ...,
         domain: _builtins.str | None = ...,
+        summary: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_domain", b"_domain", "_generation", b"_generation", "_group", b"_group", "_model_digest", b"_model_digest", "_prompt_id", b"_prompt_id", "domain", b"domain", "generation", b"generation", "group", b"group", "model_digest", b"model_digest", "prompt_id", b"prompt_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_domain", b"_domain", "_generation", b"_generation", "_group", b"_group", "_model_digest", b"_model_digest", "_prompt_id", b"_prompt_id", "_summary", b"_summary", "domain", b"domain", "generation", b"generation", "group", b"group", "model_digest", b"model_digest", "prompt_id", b"prompt_id", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_domain", b"_domain", "_generation", b"_generation", "_group", b"_group", "_model_digest", b"_model_digest", "_prompt_id", b"_prompt_id", "domain", b"domain", "generation", b"generation", "group", b"group", "id", b"id", "model_digest", b"model_digest", "origin", b"origin", "prefix_length", b"prefix_length", "prompt_id", b"prompt_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_domain", b"_domain", "_generation", b"_generation", "_group", b"_group", "_model_digest", b"_model_digest", "_prompt_id", b"_prompt_id", "_summary", b"_summary", "domain", b"domain", "generation", b"generation", "group", b"group", "id", b"id", "model_digest", b"model_digest", "origin", b"origin", "prefix_length", b"prefix_length", "prompt_id", b"prompt_id", "summary", b"summary", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__domain: _TypeAlias = _typing.Literal["domain"]  # noqa: Y015
     _WhichOneofArgType__domain: _TypeAlias = _typing.Literal["_domain", b"_domain"]  # noqa: Y015
@@ -131,6 +135,8 @@ class Document(_message.Message):
     _WhichOneofArgType__model_digest: _TypeAlias = _typing.Literal["_model_digest", b"_model_digest"]  # noqa: Y015
     _WhichOneofReturnType__prompt_id: _TypeAlias = _typing.Literal["prompt_id"]  # noqa: Y015
     _WhichOneofArgType__prompt_id: _TypeAlias = _typing.Literal["_prompt_id", b"_prompt_id"]  # noqa: Y015
+    _WhichOneofReturnType__summary: _TypeAlias = _typing.Literal["summary"]  # noqa: Y015
+    _WhichOneofArgType__summary: _TypeAlias = _typing.Literal["_summary", b"_summary"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__domain) -> _WhichOneofReturnType__domain | None: ...
     @_typing.overload
@@ -141,5 +147,7 @@ class Document(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__model_digest) -> _WhichOneofReturnType__model_digest | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_id) -> _WhichOneofReturnType__prompt_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__summary) -> _WhichOneofReturnType__summary | None: ...
 
 Global___Document: _TypeAlias = Document  # noqa: Y015

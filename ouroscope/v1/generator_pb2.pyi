@@ -34,6 +34,22 @@ class _CapabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Capability
     """Give log-probabilities of text; needed by Score."""
     CAPABILITY_REPRODUCIBLE: _Capability.ValueType  # 3
     """The same request gives the same text on the same machine."""
+    CAPABILITY_LEAST_LENGTH: _Capability.ValueType  # 4
+    """A document ends no earlier than asked: `min_new_tokens` above 1."""
+    CAPABILITY_TOP_K: _Capability.ValueType  # 5
+    """The next token is drawn from the first ones only: `top_k` above 0 with a temperature above 0."""
+    CAPABILITY_CHAT: _Capability.ValueType  # 6
+    """Prompts may be messages of a chat, where the model has a template for them."""
+    CAPABILITY_EXACT_TOKENS: _Capability.ValueType  # 7
+    """What is scored are the tokens that are asked about, also of a prompt that ends inside a word: prompts counted in
+    tokens need it.
+    """
+    CAPABILITY_EDIT: _Capability.ValueType  # 8
+    """Texts can be edited: it needs whole distributions."""
+    CAPABILITY_EVALUATE_TASKS: _Capability.ValueType  # 9
+    """Tasks of lm-evaluation-harness can be done."""
+    CAPABILITY_CLASSIFY: _Capability.ValueType  # 10
+    """Text classifiers can be asked."""
 
 class Capability(_Capability, metaclass=_CapabilityEnumTypeWrapper):
     """What a backend can do with a model."""
@@ -46,6 +62,22 @@ CAPABILITY_SCORE: Capability.ValueType  # 2
 """Give log-probabilities of text; needed by Score."""
 CAPABILITY_REPRODUCIBLE: Capability.ValueType  # 3
 """The same request gives the same text on the same machine."""
+CAPABILITY_LEAST_LENGTH: Capability.ValueType  # 4
+"""A document ends no earlier than asked: `min_new_tokens` above 1."""
+CAPABILITY_TOP_K: Capability.ValueType  # 5
+"""The next token is drawn from the first ones only: `top_k` above 0 with a temperature above 0."""
+CAPABILITY_CHAT: Capability.ValueType  # 6
+"""Prompts may be messages of a chat, where the model has a template for them."""
+CAPABILITY_EXACT_TOKENS: Capability.ValueType  # 7
+"""What is scored are the tokens that are asked about, also of a prompt that ends inside a word: prompts counted in
+tokens need it.
+"""
+CAPABILITY_EDIT: Capability.ValueType  # 8
+"""Texts can be edited: it needs whole distributions."""
+CAPABILITY_EVALUATE_TASKS: Capability.ValueType  # 9
+"""Tasks of lm-evaluation-harness can be done."""
+CAPABILITY_CLASSIFY: Capability.ValueType  # 10
+"""Text classifiers can be asked."""
 Global___Capability: _TypeAlias = Capability  # noqa: Y015
 
 class _Verification:
@@ -147,7 +179,7 @@ class ChatFormat(_message.Message):
     INSTRUCTION_FIELD_NUMBER: _builtins.int
     SYSTEM_FIELD_NUMBER: _builtins.int
     instruction: _builtins.str
-    """What the user says before the prefix; optional."""
+    """What the user says before the prefix; optional. In the place of `{summary}` stands the summary of each document."""
     system: _builtins.str
     """What the system says; absent leaves the system's turn out."""
     def __init__(

@@ -374,6 +374,7 @@ class DomainSpec(_message.Message):
     SPLIT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     DOCUMENTS_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name in the run: lower-case letters, digits, hyphens, at most 63."""
     source: _builtins.str
@@ -388,6 +389,8 @@ class DomainSpec(_message.Message):
     """Commit of a Hugging Face data set, 40 hexadecimal digits."""
     documents: _builtins.int
     """Documents that are read at most, the first ones; 0 reads all."""
+    summary_field: _builtins.str
+    """Field of the summary that a model is told in a chat (`{summary}` in the instruction); empty means none."""
     @_builtins.property
     def libraries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Libraries of the embedded corpus that belong to it; empty means all."""
@@ -403,10 +406,11 @@ class DomainSpec(_message.Message):
         split: _builtins.str | None = ...,
         revision: _builtins.str = ...,
         documents: _builtins.int = ...,
+        summary_field: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "_split", b"_split", "_text_field", b"_text_field", "source", b"source", "split", b"split", "text_field", b"text_field"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "_split", b"_split", "_text_field", b"_text_field", "configuration", b"configuration", "documents", b"documents", "libraries", b"libraries", "name", b"name", "revision", b"revision", "source", b"source", "split", b"split", "text_field", b"text_field"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "_split", b"_split", "_text_field", b"_text_field", "configuration", b"configuration", "documents", b"documents", "libraries", b"libraries", "name", b"name", "revision", b"revision", "source", b"source", "split", b"split", "summary_field", b"summary_field", "text_field", b"text_field"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
     _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
@@ -436,6 +440,7 @@ class DatasetSpec(_message.Message):
     SPLIT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     DOCUMENTS_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """`embedded`, a path that the coordinator can read, or `hf://OWNER/NAME`; default "embedded"."""
     text_field: _builtins.str
@@ -448,6 +453,8 @@ class DatasetSpec(_message.Message):
     """Commit of a Hugging Face data set, 40 hexadecimal digits."""
     documents: _builtins.int
     """Documents that are read at most, the first ones; 0 reads all."""
+    summary_field: _builtins.str
+    """Field of the summary that a model is told in a chat (`{summary}` in the instruction); empty means none."""
     @_builtins.property
     def domains(self) -> _containers.RepeatedCompositeFieldContainer[Global___DomainSpec]:
         """Several domains instead of one source; names differ."""
@@ -462,10 +469,11 @@ class DatasetSpec(_message.Message):
         split: _builtins.str | None = ...,
         revision: _builtins.str = ...,
         documents: _builtins.int = ...,
+        summary_field: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "_split", b"_split", "_text_field", b"_text_field", "source", b"source", "split", b"split", "text_field", b"text_field"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "_split", b"_split", "_text_field", b"_text_field", "configuration", b"configuration", "documents", b"documents", "domains", b"domains", "revision", b"revision", "source", b"source", "split", b"split", "text_field", b"text_field"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "_split", b"_split", "_text_field", b"_text_field", "configuration", b"configuration", "documents", b"documents", "domains", b"domains", "revision", b"revision", "source", b"source", "split", b"split", "summary_field", b"summary_field", "text_field", b"text_field"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
     _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PARSER_HELP = "spaCy pipeline for lemmas and trees: an installed package, a folder, or none."
 ENCODER_HELP = "Model for the embedding metrics: a folder, an id of the Hub (extra `embeddings`), or none."
 PROCESSES_HELP = "Processes that parse; 1 is this one. More pay from about 50,000 words on."
+EXECUTOR_HELP = "Where texts are read and parsed: local, or ray with --ray-address (extra `ray`, see docs/ray.md)."
+RAY_HELP = "Head of the Ray cluster: host:port, or auto. Its nodes must see the files and OUROSCOPE_HOME."
 LINES_HELP = "A line of .txt or of piped text is a document; in a directory each .txt file is one."
 
 
@@ -36,6 +38,8 @@ def analyze(
     parser: str = typer.Option("en_ouro_sm", help=PARSER_HELP),
     encoder: str = typer.Option("none", help=ENCODER_HELP),
     processes: int = typer.Option(1, min=1, help=PROCESSES_HELP),
+    executor: str = typer.Option("local", help=EXECUTOR_HELP),
+    ray_address: str = typer.Option("", help=RAY_HELP),
     save: str = typer.Option("", metavar="NAME", help="Keep the numbers as baselines/NAME, without the text."),
     json_: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> None:
@@ -49,7 +53,7 @@ def analyze(
     write an article as one document, not as many lines.
     """
     from ouroscope_app.kept import check_free, full_name
-    from ouroscope_app.measure import documents_of, measure, tools_of
+    from ouroscope_app.measure import measure, texts_of, tools_of
     from ouroscope_app.report_table import show_report
 
     home = Home.find(os.environ)
@@ -57,8 +61,8 @@ def analyze(
         save = full_name(save)
         check_free(home.prepare().store(), save)
     view = View.CONTINUATION if continuation else View.WHOLE
-    with closing(tools_of(parser, encoder, processes)) as tools:
-        side = measure(documents_of(home, files, text_field), metrics, view, ", ".join(files), tools)
+    with closing(tools_of(parser, encoder, processes, executor, ray_address)) as tools:
+        side = measure(texts_of(home, files, text_field, metrics, tools), metrics, view, ", ".join(files), tools)
     _check_measured(side.report, metrics)
     if save:
         side = _save(home, save, side)

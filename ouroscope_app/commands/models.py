@@ -81,7 +81,7 @@ def backends(backends: str = BACKENDS, generator: str = GENERATOR, json_: bool =
         return
     shown = table(("backend", "kind", "weights", "can", "problem"), frozenset())
     for info in found:
-        able = ", ".join(capability.value.lower() for capability in info.capabilities)
+        able = ", ".join(capability.value.lower().replace("_", " ") for capability in info.capabilities)
         shown.add_row(info.name, info.kind, info.weights or "loaded", able or "nothing now", info.problem)
     answers.print(shown)
     if any(not info.capabilities for info in found):

@@ -25,7 +25,7 @@ from ouroscope.executor import processors
 from ouroscope.records.analysis import AnalyzeCorpus
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import View
-from ouroscope.records.generation import Generate, PreparePrompts, Score, WindowSpec
+from ouroscope.records.generation import ChatFormat, Generate, PreparePrompts, Score, WindowSpec
 from ouroscope.records.runs import RunSpec
 from ouroscope.records.training import FineTune
 from ouroscope_app.embedded import Workers, embedded_workers
@@ -38,6 +38,8 @@ SMALL, LARGE = 16, 64
 FEW_STEPS, MORE_STEPS = 2, 6
 LONGEST = 256
 """Tokens of a document here at most: the standard library has few that are longer."""
+_SUMMARY = "Somebody did something in a place at a time, and others said what they think of it. " * 3
+"""About as long as the summary of an article."""
 _KEPT = 50
 """Calibrations that a home remembers."""
 
@@ -83,8 +85,21 @@ async def _measured(home: Home, spec: RunSpec) -> Rates:
     dataset = (time.process_time() - began) * EMBEDDED_DOCUMENTS / len(documents)
     corpus = write_corpus(home.store(), documents)
     async with embedded_workers(home) as workers:
-        bench = await _Bench.open(workers, spec, corpus, len(documents))
+        bench = await _Bench.open(workers, _spelt_out(spec), corpus, len(documents))
         return Rates(rates=tuple([await measure() for measure in bench.measures()]), dataset=dataset)
+
+
+def _spelt_out(spec: RunSpec) -> RunSpec:
+    """Return a specification whose instructions have a summary in them: the text here has none of its own."""
+
+    def told(chat: ChatFormat | None) -> ChatFormat | None:
+        return chat and replace(chat, instruction=chat.asked(_SUMMARY))
+
+    return replace(
+        spec,
+        sampling=replace(spec.sampling, chat=told(spec.sampling.chat)),
+        recipe=replace(spec.recipe, chat=told(spec.recipe.chat)),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ouroscope.errors import InvalidRequest
+from ouroscope.placed import Placed
 from ouroscope_app.experiments.changes import EVERY, assigned
-from ouroscope_app.experiments.placed import Placed
 
 MAX_CELLS = 1000
 MAX_NAME = 63

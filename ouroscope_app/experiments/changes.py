@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ouroscope.errors import InvalidRequest
-from ouroscope_app.experiments.placed import Placed, parse_yaml, position_named
+from ouroscope.placed import Placed, parse_yaml, position_named
 
 EVERY = "*"
 """Means every item of a list: `arms.*.real_share`."""

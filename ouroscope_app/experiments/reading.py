@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,14 +21,13 @@ from ouroscope.errors import (
     FieldProblem,
     InvalidRequest,
     NotFound,
-    OuroscopeError,
     PreconditionFailed,
 )
-from ouroscope.mappings import read_text
+from ouroscope.mappings import problems_of, read_mapping, read_text, refusal, told_with_place
+from ouroscope.placed import Placed, plain_of
 from ouroscope.records.runs import RunSpec
 from ouroscope_app.experiments.cells import Cell, cells_of
 from ouroscope_app.experiments.changes import merged, overridden
-from ouroscope_app.experiments.placed import Placed, parse_yaml, place, plain_of, where_is
 
 EXAMPLE = "`name: my-run`, see experiments/quickstart.yaml"
 SCALES, SWEEP = "scales", "sweep"
@@ -108,23 +106,7 @@ def title_of(path: Path) -> str:
 
 
 def _parsed(path: Path) -> Placed:
-    text = read_text(path, "a specification")
-    if path.suffix == ".json":
-        document = place(_json(path, text), str(path))
-    else:
-        document = parse_yaml(text, lambda line: f"{path}:{line}")
-    if not isinstance(document.value, dict):
-        raise InvalidRequest(f"{path} must hold a mapping such as {EXAMPLE}")
-    return document
-
-
-def _json(path: Path, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InvalidRequest(f"{path}:{error.lineno}: {error.msg}") from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{path}: too deep, or too long a number") from error
+    return read_mapping(path, "a specification", EXAMPLE)
 
 
 def _at_scale(document: Placed, scale: str) -> tuple[Placed, str]:
@@ -152,21 +134,15 @@ def _begin(document: Placed, scale: str) -> str:
 
 def _read_cells(path: Path, cells: Sequence[Cell]) -> tuple[RunSpec, ...]:
     specs: list[RunSpec] = []
-    told: dict[str, None] = {}
+    told: list[str] = []
     for cell in cells:
         spec, problems = _judged(cell.document)
-        told |= dict.fromkeys(_told(cell.document, problem) for problem in problems)
+        told += [told_with_place(cell.document, problem) for problem in problems]
         if spec is not None:
             specs.append(spec)
     if told:
-        number = f"{len(told)} problems" if len(told) > 1 else "1 problem"
-        raise InvalidRequest("\n".join([f"{path} is not valid, {number}:", *told]) if len(told) > 1 else "".join(told))
+        raise refusal(path, told)
     return tuple(specs)
-
-
-def _told(document: Placed, problem: FieldProblem) -> str:
-    said = f"{problem.field}: {problem.description}" if problem.field else problem.description
-    return f"{where_is(document, problem.field)}: {' '.join(said.split())}"
 
 
 def _judged(document: Placed) -> tuple[RunSpec | None, list[FieldProblem]]:
@@ -175,7 +151,7 @@ def _judged(document: Placed) -> tuple[RunSpec | None, list[FieldProblem]]:
     try:
         spec = from_plain(RunSpec, plain)
     except InvalidRequest as error:
-        problems = _problems_of(error)
+        problems = problems_of(error)
         return None, [*problems, *_further(plain, problems)]
     problems = _plan_problems(spec)
     return (None if problems else spec), problems
@@ -210,17 +186,14 @@ def _raised(check: Callable[[], object], group: str = "") -> list[FieldProblem]:
     """Return the problems that a check raises; those of a group of fields with the path of the group before them."""
     try:
         check()
-    except (InvalidRequest, NotFound, PreconditionFailed) as error:
-        return [replace(found, field=f"{group}.{found.field}".strip(".")) for found in _problems_of(error)]
+    except InvalidRequest as error:
+        return [replace(found, field=f"{group}.{found.field}".strip(".")) for found in problems_of(error)]
+    except (NotFound, PreconditionFailed) as error:
+        return [FieldProblem(group, error.message)]
     except CapabilityMissing:
         # Where it runs, a library may be installed that is not installed here; the coordinator says so.
         return []
     return []
-
-
-def _problems_of(error: OuroscopeError) -> list[FieldProblem]:
-    found = error.problems if isinstance(error, InvalidRequest) else ()
-    return list(found) or [FieldProblem("", error.message)]
 
 
 def _drop(plain: Any, field: str) -> None:

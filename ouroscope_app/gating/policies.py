@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from ouroscope.canonical import from_plain
-from ouroscope.errors import InvalidRequest, NotFound
-from ouroscope.mappings import read_mapping
+from ouroscope.errors import NotFound
+from ouroscope.mappings import read_record
 from ouroscope.records.analysis import Policy, Verdict
 from ouroscope.records.monitors import GatePolicy
 
@@ -50,8 +49,4 @@ def read_policy(kind: type[Record], source: str, otherwise: str = "give a YAML o
     path = Path(source)
     if not path.is_file():
         raise NotFound(f"there is no policy {source}; {otherwise}")
-    plain = read_mapping(path, "a policy", "`refuse_from: COLLAPSE`" if kind is GatePolicy else "`margin: 1.0`")
-    try:
-        return from_plain(kind, plain)
-    except InvalidRequest as error:
-        raise InvalidRequest(f"{path}: {error.message}", error.problems) from error
+    return read_record(kind, path, "a policy", "`refuse_from: COLLAPSE`" if kind is GatePolicy else "`margin: 1.0`")

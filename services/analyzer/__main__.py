@@ -32,6 +32,7 @@ async def _start(settings: AnalyzerSettings, metrics: ServiceMetrics, security: 
         tools=await asyncio.to_thread(_tools, settings),
         workers=settings.workers,
         queue_limit=settings.queue_limit,
+        max_streams=settings.max_streams,
         metrics=metrics,
         allow_public=settings.allow_plaintext,
         security=security,
@@ -39,9 +40,9 @@ async def _start(settings: AnalyzerSettings, metrics: ServiceMetrics, security: 
 
 
 def _tools(settings: AnalyzerSettings) -> Tools:
-    tools = open_tools(settings.parser, settings.processes, settings.encoder)
-    # The one that ships is known to work; of another it is told now, not by the first call, that it does not.
-    if tools.parser and settings.parser != SHIPPED:
+    tools = open_tools(settings.parser, settings.processes, settings.encoder, settings.executor, settings.ray_address)
+    # The one that ships is known to work here; of others it is told now, not by the first call, that they do not.
+    if tools.parser and (settings.parser != SHIPPED or tools.readers):
         tools.parser.try_out()
     return tools
 

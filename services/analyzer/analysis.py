@@ -24,7 +24,7 @@ from services.analyzer.modelled import ModelSample
 from services.analyzer.network.drawing import drawing
 from services.analyzer.network.edges import CONSTRUCTIONS, COOCCURRENCE, SYNTACTIC
 from services.analyzer.parsing.parsed import PARSED, PARTS_OF_SPEECH, Need
-from services.analyzer.reading import read
+from services.analyzer.reading import ReadElsewhere, read
 from services.analyzer.repeats import repeated_texts
 from services.analyzer.rungs import RungSample, ladder
 from services.analyzer.sample import Sample
@@ -87,7 +87,7 @@ def analyze(
 
 
 def analyze_side(
-    documents: Iterable[Document],
+    documents: Iterable[Document] | ReadElsewhere,
     next_tokens: Iterable[NextToken] = (),
     texts: Iterable[ScoredText] = (),
     base_texts: Iterable[ScoredText] = (),

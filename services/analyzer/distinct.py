@@ -24,6 +24,11 @@ class DistinctCount:
         """Take in what another has seen."""
         self.add(other._smallest)
 
+    def kept(self) -> tuple[int, ...]:
+        """Return the hashes that it keeps, sorted; another that takes them in counts as this one does."""
+        self._prune()
+        return tuple(sorted(self._smallest))
+
     def count(self) -> int:
         """Return the number of distinct hashes: exact up to `EXACT_LIMIT`, estimated above.
 

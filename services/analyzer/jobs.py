@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Protocol
 
+from ouroscope.canonical import digest_of
 from ouroscope.corpora.stored import read_corpus
 from ouroscope.errors import CorruptArtifact, NotFound
 from ouroscope.predictions import read_next_tokens, read_scored_texts
 from ouroscope.records.analysis import AnalyzeCorpus, BaselineInfo, Compare, Comparison, Report
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
-from ouroscope.records.documents import View
+from ouroscope.records.documents import Document, View
 from ouroscope.records.progress import Progress
 from ouroscope.records.selection import SelectDocuments, Selected
 from ouroscope.store import ArtifactStore
@@ -22,10 +23,13 @@ from services.analyzer.catalogue import ANALYZER_VERSION
 from services.analyzer.choice import choose
 from services.analyzer.comparison import compare
 from services.analyzer.export import NetworkFormat, check_export, export_network
+from services.analyzer.reading import ReadElsewhere
 from services.analyzer.selection.selecting import check_known, select_documents
 from services.analyzer.session import Limits, Session
 from services.analyzer.side import Side
 from services.analyzer.spread import HumanSpread
+from services.analyzer.spreading.corpus import SpreadCorpus
+from services.analyzer.spreading.shards import stored_shards
 from services.analyzer.tools import Tools
 from services.analyzer.watch import Watch
 
@@ -142,7 +146,7 @@ class Jobs:
     def _analyze(self, request: AnalyzeCorpus, task: Task) -> Side:
         predictions, base = request.predictions, request.base_predictions
         return analyze_side(
-            read_corpus(self.store, request.corpus) if request.corpus else (),
+            self._documents(request) if request.corpus else (),
             read_next_tokens(self.store, predictions) if predictions else (),
             read_scored_texts(self.store, predictions) if predictions else (),
             read_scored_texts(self.store, base) if base else (),
@@ -151,6 +155,14 @@ class Jobs:
             tools=self.tools,
             watch=Watch(task.report, task.check),
         )
+
+    def _documents(self, request: AnalyzeCorpus) -> Iterable[Document] | ReadElsewhere:
+        """Return the documents of the corpus, or their shards where a cluster reads them."""
+        assert request.corpus is not None
+        if self.tools.readers is None:
+            return read_corpus(self.store, request.corpus)
+        shards = stored_shards(self.store, request.corpus)
+        return SpreadCorpus(self.store, shards, self.tools.readers, digest_of(request))
 
     def _side(self, ref: ArtifactRef, name: str) -> Side:
         try:

@@ -6,7 +6,7 @@ Knows accumulators; measures nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from ouroscope.errors import FieldProblem, InvalidRequest
 from ouroscope.records.documents import Document, View
@@ -21,8 +21,15 @@ TOLD = 10
 T = TypeVar("T", Document, NextToken, ScoredText)
 
 
+class ReadElsewhere(Protocol):
+    """A corpus that others read, each a part of it."""
+
+    def fold(self, view: View, chosen: Chosen, watch: Watch) -> Accumulator:
+        """Return the accumulator of all documents that are `chosen`, and tell `chosen` what was found."""
+
+
 def read(
-    documents: Iterable[Document],
+    documents: Iterable[Document] | ReadElsewhere,
     next_tokens: Iterable[NextToken],
     texts: Iterable[ScoredText],
     base_texts: Iterable[ScoredText],
@@ -36,9 +43,8 @@ def read(
     Raises:
         InvalidRequest: nothing is of that domain; others are named.
     """
-    chosen, accumulator, known = _Chosen(domain), Accumulator(view), ModelSample()
-    for batch in watch.over(documents, "reading", "documents"):
-        accumulator.fold_all(chosen.of(batch))
+    chosen, known = Chosen(domain), ModelSample()
+    accumulator = _read_text(documents, view, chosen, watch)
     for prompts in watch.over(next_tokens, "reading", "prompts"):
         known.fold_next_tokens(chosen.of(prompts))
     for scored in watch.over(texts, "reading", "texts"):
@@ -49,27 +55,49 @@ def read(
     return accumulator.finalise(), known
 
 
-class _Chosen:
+def _read_text(documents: Iterable[Document] | ReadElsewhere, view: View, chosen: Chosen, watch: Watch) -> Accumulator:
+    if not isinstance(documents, Iterable):
+        return documents.fold(view, chosen, watch)
+    accumulator = Accumulator(view)
+    for batch in watch.over(documents, "reading", "documents"):
+        accumulator.fold_all(chosen.of(batch))
+    return accumulator
+
+
+class Chosen:
     """What is of one domain, and which other domains there are."""
 
     def __init__(self, domain: str) -> None:
-        self._domain = domain
-        self._found = False
-        self._others: dict[str, None] = {}  # in the order of their appearance, one more than are told
+        self.domain = domain
+        self.found = False
+        """Whether anything was."""
+        self._others: dict[str, None] = {}
 
     def of(self, items: Iterable[T]) -> Iterator[T]:
         """Yield what is of the domain."""
         for item in items:
-            if not self._domain or item.domain == self._domain:
-                self._found = True
+            if not self.domain or item.domain == self.domain:
+                self.found = True
                 yield item
-            elif item.domain and len(self._others) <= TOLD:
-                self._others[item.domain] = None
+            elif item.domain:
+                self.hear(False, (item.domain,))
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Return other domains in the order of their appearance, one more than are told."""
+        return tuple(self._others)
+
+    def hear(self, found: bool, others: Iterable[str]) -> None:
+        """Take in what another has found of the same domain, or beside it."""
+        self.found = self.found or found
+        for domain in others:
+            if len(self._others) <= TOLD:
+                self._others[domain] = None
 
     def check_any(self) -> None:
         """Raise if a domain was asked for that nothing is of."""
-        if self._domain and not self._found:
-            problem = FieldProblem("domain", f"nothing is of the domain {self._domain[:80]!r}; {self._told()}")
+        if self.domain and not self.found:
+            problem = FieldProblem("domain", f"nothing is of the domain {self.domain[:80]!r}; {self._told()}")
             raise InvalidRequest(f"{problem.field}: {problem.description}", [problem])
 
     def _told(self) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
-from scipy.cluster.vq import kmeans, vq
 
 from ouroscope.errors import Undefined
 from services.analyzer.embedding.one_thread import one_thread
@@ -83,6 +82,9 @@ def _frontier(p: float, q: float) -> float:
 
 def _cells(ours: npt.NDArray[np.float16], theirs: npt.NDArray[np.float16]) -> tuple[Counts, Counts]:
     """Return how many vectors of each side lie in each cell."""
+    # Only where there are embeddings: it takes as long to import as all else of scipy that an analyzer needs.
+    from scipy.cluster.vq import kmeans, vq
+
     joint_Md = np.concatenate([ours, theirs]).astype(np.float64)
     # In an order of their own, so that the cells do not depend on which side comes first.
     order = np.lexsort(joint_Md.T)

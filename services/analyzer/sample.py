@@ -66,6 +66,32 @@ class Sample:
     """Number of the cluster of each kept document."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What an accumulator holds, to be merged elsewhere; in an order that its content alone decides."""
+
+    view: View
+    budgets: tuple[int, ...]
+    documents: int
+    tokens: int
+    names: tuple[int, ...]
+    """Hashes of clusters, as `DistinctCount` keeps them."""
+    clusters: tuple[int, ...]
+    """Kept clusters, those without a word as well: they hold their place in the order."""
+    kept: tuple[Kept, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A kept document of a cluster."""
+
+    cluster: int
+    place: int
+    """Place of the text within the cluster, a 128-bit number."""
+    words: int
+    text: str
+
+
 class Accumulator:
     """Folds documents in, merges with others of its kind, and finalises to a `Sample`."""
 
@@ -122,6 +148,36 @@ class Accumulator:
             self._insert(key, cluster.documents)
         self._evict()
         return self
+
+    def state(self) -> State:
+        """Return what it holds; `of_state` makes an equal accumulator of it."""
+        ranked = sorted(self._kept)
+        return State(
+            view=self._view,
+            budgets=self._budgets,
+            documents=self._documents,
+            tokens=self._tokens,
+            names=self._names.kept(),
+            clusters=tuple(ranked),
+            kept=tuple(
+                Kept(cluster=key, place=-kept.negated_place, words=kept.words, text=kept.text)
+                for key in ranked
+                for kept in sorted(self._kept[key].documents, reverse=True)
+            ),
+        )
+
+    @classmethod
+    def of_state(cls, state: State) -> Accumulator:
+        """Return an accumulator that goes on where another one was."""
+        found = cls(state.view, state.budgets)
+        found._documents, found._tokens = state.documents, state.tokens
+        found._names.add(state.names)
+        for key in state.clusters:
+            found._insert(key, ())
+        for kept in state.kept:
+            found._insert(kept.cluster, [_Kept(-kept.place, kept.words, kept.text)])
+        found._evict()
+        return found
 
     def finalise(self) -> Sample:
         """Return the sample; the accumulator may be folded into further."""

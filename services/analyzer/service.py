@@ -19,7 +19,7 @@ from services.analyzer.jobs import Jobs
 from services.analyzer.servicer import AnalyzerServicer
 from services.analyzer.session import Limits
 from services.analyzer.spread import HumanSpread, shipped_spread
-from services.analyzer.streams import Streams
+from services.analyzer.streams import LIMIT, Streams
 from services.analyzer.tools import Tools
 
 SERVICE_NAME = analyzer_pb2.DESCRIPTOR.services_by_name["AnalyzerService"].full_name
@@ -34,6 +34,7 @@ async def start(
     tools: Tools = Tools(),  # noqa: B008  # frozen
     workers: int = 2,
     queue_limit: int = 100,
+    max_streams: int = LIMIT,
     metrics: ServiceMetrics | None = None,
     allow_public: bool = False,
     security: Security = Security(),  # noqa: B008  # frozen
@@ -48,6 +49,7 @@ async def start(
         tools: Parser and encoder; they are closed with the service.
         workers: Corpora measured at the same time, and beside them as many streams.
         queue_limit: Operations that may wait.
+        max_streams: Streams measured side by side; more are refused for a while.
         metrics: Where calls and documents are counted.
         allow_public: Whether other machines may reach it although strangers are not kept out.
         security: TLS, tokens and limits.
@@ -65,7 +67,7 @@ async def start(
         tools=tools,
         on_documents=metrics.documents_analysed.inc if metrics else lambda _: None,
     )
-    streams = Streams(jobs, workers)
+    streams = Streams(jobs, workers, max_streams)
     if metrics:
         metrics.watch_queue(SERVICE_NAME, lambda: table.waiting)
 

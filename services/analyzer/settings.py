@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ouroscope.cluster.executor import KINDS
 from ouroscope.settings import boolean, one_of, positive, seconds, variable, whole_number
 from ouroscope.telemetry.logs import LEVELS
 from services.analyzer.parsing.sources import SHIPPED
 from services.analyzer.session import Limits
+from services.analyzer.streams import LIMIT
 
 PREFIX = "OURO_ANALYZER"
 
@@ -28,10 +30,15 @@ class AnalyzerSettings:
     metrics_host: str = variable(str, "address of /metrics", "127.0.0.1")
     human_spread: str = variable(str, "calibration table to use instead of the one that comes with the project", "")
     parser: str = variable(str, "spaCy pipeline: en_ouro_sm, an installed package, a folder, or none", SHIPPED)
-    processes: int = variable(positive, "processes that parse; 1 is the analyzer's own", 1)
+    processes: int = variable(positive, "processes that parse; 1 is the analyzer's own, or one worker on ray", 1)
+    executor: str = variable(
+        one_of(*KINDS), "where corpora are read and parsed: this machine, or a Ray cluster", "local"
+    )
+    ray_address: str = variable(str, "head of the Ray cluster: host:port, or auto; see ray.md", "")
     encoder: str = variable(str, "model for embeddings: a folder, owner/name[@revision] of the Hub, or none", "none")
     workers: int = variable(positive, "corpora and streams measured at the same time, each kind", 2)
     queue_limit: int = variable(positive, "operations that may wait", 100)
+    max_streams: int = variable(positive, "streams measured side by side; more are told to come back later", LIMIT)
     max_documents: int = variable(positive, "documents in one stream", Limits().documents)
     max_bytes: int = variable(positive, "bytes of documents in one stream", Limits().bytes)
     max_tokens: int = variable(positive, "words of documents in one stream", Limits().tokens)

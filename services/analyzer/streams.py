@@ -10,11 +10,12 @@ import asyncio
 import contextvars
 import functools
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
-from ouroscope.errors import Cancelled, Unavailable
+from ouroscope.errors import Busy, Cancelled, Unavailable
 from ouroscope.operations.tasks import SHUTTING_DOWN
 from ouroscope.records.analysis import Report
 from services.analyzer.jobs import Jobs
@@ -23,16 +24,25 @@ from services.analyzer.watch import Watch
 
 SMALL = 10_000
 """Words and records of a stream up to which measuring it is short work; the smallest rung."""
+LIMIT = 256
+"""Streams measured side by side, if nobody says otherwise."""
+RETRY_AFTER = 1.0
+"""Seconds after which who was refused should try again."""
 
 M = TypeVar("M")
 T = TypeVar("T")
 
 
 class Streams:
-    """Runs the blocking work of streaming calls in `workers` threads for long work and as many for short work."""
+    """Runs the blocking work of streaming calls in `workers` threads for long work and as many for short work.
 
-    def __init__(self, jobs: Jobs, workers: int) -> None:
+    At most `limit` streams are measured side by side: each holds a sample in memory for as long as it lasts.
+    """
+
+    def __init__(self, jobs: Jobs, workers: int, limit: int = LIMIT) -> None:
         self._jobs = jobs
+        self._limit = limit
+        self._measuring = 0
         self._long = ThreadPoolExecutor(workers, thread_name_prefix="analyze-long")
         self._short = ThreadPoolExecutor(workers, thread_name_prefix="analyze-short")
         self._closed = False
@@ -50,13 +60,15 @@ class Streams:
         Raises:
             LimitExceeded: the caller sent too much.
             InvalidRequest: an option is wrong, or there was nothing to measure.
+            Busy: too many streams are measured already.
         """
         session: Session | None = None
-        async for message in messages:
-            session = session or begin(message)
-            await self.run(functools.partial(_fold, fold, session, message), short=True)
-        begun = session or begin(None)
-        return await self.run(lambda watch: self._jobs.finish(begun, watch), short=begun.size <= SMALL)
+        with self._place():
+            async for message in messages:
+                session = session or begin(message)
+                await self.run(functools.partial(_fold, fold, session, message), short=True)
+            begun = session or begin(None)
+            return await self.run(lambda watch: self._jobs.finish(begun, watch), short=begun.size <= SMALL)
 
     async def run(self, work: Callable[[Watch], T], *, short: bool = False) -> T:
         """Run `work` in a thread; its watch raises once the caller has gone or the service stops.
@@ -81,6 +93,17 @@ class Streams:
         self._closed = True
         for threads in (self._short, self._long):
             threads.shutdown(wait=False)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        # The event loop alone comes here.
+        if self._measuring >= self._limit:
+            raise Busy(f"{self._measuring} streams are measured already; try again later", retry_after=RETRY_AFTER)
+        self._measuring += 1
+        try:
+            yield
+        finally:
+            self._measuring -= 1
 
     def _check(self, gone: threading.Event) -> None:
         if gone.is_set():

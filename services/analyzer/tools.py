@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from ouroscope.executor import executor_of
+from ouroscope.cluster.executor import RAY, open_executor
+from ouroscope.executor import Executor
 from services.analyzer.embedding.embedded import Encoder
 from services.analyzer.embedding.folder import load_encoder
 from services.analyzer.parsing.parsed import PARSED, Need
@@ -28,6 +29,8 @@ class Tools:
 
     parser: Parser | None = None
     encoder: Encoder | None = None
+    readers: Executor | None = None
+    """Where corpora are read, shard by shard; None reads them in this process."""
 
     @property
     def lacking(self) -> Mapping[Need, str]:
@@ -47,23 +50,32 @@ class Tools:
         }
 
     def close(self) -> None:
-        """End the processes that parse, if there are any."""
+        """End the processes that parse, if there are any, and leave the cluster."""
         if self.parser:
             self.parser.executor.close()
+        if self.readers:
+            self.readers.close()
 
 
-def open_tools(parser: str = SHIPPED, processes: int = 1, encoder: str = "") -> Tools:
+def open_tools(
+    parser: str = SHIPPED, processes: int = 1, encoder: str = "", executor: str = "local", ray_address: str = ""
+) -> Tools:
     """Return the tools of these names; close them in the end.
 
     Args:
         parser: a spaCy pipeline by name or folder, or `none`.
-        processes: how many parse; 1 is this one.
+        processes: how many parse; 1 of this machine is this one.
         encoder: a model for embeddings by folder or id of the Hub; empty or `none` for no embeddings.
+        executor: `local`, or `ray` to read and parse on a cluster.
+        ray_address: `host:port` of the head of that cluster, or `auto`.
 
     Raises:
         PreconditionFailed: there is no such parser, or a package is missing.
         NotFound: there is no such encoder; see `load_encoder`.
+        InvalidRequest, CapabilityMissing: there is no such executor; see `open_executor`.
     """
     # The encoder first: nothing has to be closed if there is none.
     found = load_encoder(encoder)
-    return Tools(parser=load_parser(parser, executor_of(processes)), encoder=found)
+    working = open_executor(executor, processes, ray_address)
+    readers = working if executor == RAY else None
+    return Tools(parser=load_parser(parser, working), encoder=found, readers=readers)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ouroscope.process import run_once, run_process
+from ouroscope.security.allowed import sources_for
 from ouroscope.security.connection import read_connection
 from ouroscope.security.settings import Security
 from ouroscope.store import ArtifactStore
@@ -60,6 +61,7 @@ async def _start(settings: CoordinatorSettings, security: Security) -> RunningCo
         metrics_grace=settings.metrics_grace,
         metrics_limit=settings.metrics_limit,
         allow_public=settings.allow_plaintext,
+        sources=sources_for(settings.sources, settings.address, asks=security.asks),
         security=security,
         connection=read_connection(os.environ),
     )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -69,6 +70,8 @@ class _LiveRun:
         self.pace = Pace(run.name.removeprefix("runs/"), run.spec)
         self.watchers: list[Watcher] = []
         self.newest: RunEvent | None = None
+        self.stages: dict[Lane | None, str] = {}
+        """What each lane is at."""
         self._done = 0.0
 
     @property
@@ -104,6 +107,7 @@ class Board:
         """Show a run that begins or goes on; `generations` and `setup` are what earlier processes have done of it."""
         live = self._live.setdefault(run.name, _LiveRun(run))
         live.run = run
+        live.stages.clear()
         live.pace.finish(None, 0, setup)
         for kept in generations:
             live.pace.finish(kept.lane, kept.generation.number, kept.generation.stages)
@@ -123,6 +127,7 @@ class Board:
     def begin(self, run: str, lane: Lane | None, generation: int, stage: str) -> None:
         """Show that a stage begins; lane None is the setup of the run."""
         if live := self._live.get(run):
+            live.stages[lane] = stage
             live.pace.begin(lane, stage, self._clock())
             self._tell(live, lane, self._event(live, lane, generation, stage))
 
@@ -139,11 +144,24 @@ class Board:
             event = replace(self._event(live, lane, generation, stage), message=message)
             self._tell(live, lane, event)
 
+    @contextmanager
+    def asking(self, run: str, lane: Lane | None, what: str) -> Iterator[None]:
+        """Count a question to a worker as work at it, though it is no stage of the run."""
+        live = self._live.get(run)
+        if live:
+            live.stages[lane] = what
+        try:
+            yield
+        finally:
+            if live:
+                live.stages.pop(lane, None)
+
     def finish(self, run: str, lane: Lane | None, generation: int, took: StageTime) -> None:
         """Show that a stage is done."""
         for listener in self._listeners:
             listener.stage_took(took.stage, took.seconds)
         if live := self._live.get(run):
+            live.stages.pop(lane, None)
             live.pace.finish(lane, generation, (took,))
             self._tell(live, lane, self._event(live, lane, generation, took.stage, done=1.0))
 
@@ -156,6 +174,15 @@ class Board:
         if live := self._live.get(f"runs/{kept.lane.run}"):
             event = self._event(live, kept.lane, kept.generation.number)
             self._tell(live, kept.lane, replace(event, finished_generation=kept.generation), lasting=True)
+
+    @property
+    def closed(self) -> bool:
+        """Return whether the coordinator shuts down."""
+        return self._closed
+
+    def stages(self) -> list[str]:
+        """Return the stages at work now, those that wait for a worker too: at most one of each lane of each run."""
+        return [stage for live in self._live.values() for stage in live.stages.values()]
 
     def newest(self, run: str) -> RunEvent | None:
         """Return the newest event of a run that is driven here, with the figures of this moment."""

@@ -18,10 +18,11 @@ from dbos import error as dbos_error
 from ouroscope.canonical import from_plain, to_plain
 from ouroscope.errors import Busy, OuroscopeError
 from ouroscope.records.runs import RunSpec, RunState
+from ouroscope.security.allowed import EVERYTHING, AllowedSources
 from ouroscope.store import ArtifactStore
 from services.coordinator import plan
 from services.coordinator.board import Board
-from services.coordinator.connection import is_outage
+from services.coordinator.connection import FULL, is_full, is_outage
 from services.coordinator.database import History
 from services.coordinator.durable import durable_step
 from services.coordinator.loop import run_arm
@@ -50,14 +51,19 @@ class Bodies:
         board: Board,
         patiently: Patiently,
         on_outage: Callable[[], None] | None = None,
+        allowed: AllowedSources = EVERYTHING,
     ) -> None:
-        """Prepare; `on_outage` is called when the database fails under a run, and the run is then taken up again."""
+        """Prepare; `on_outage` is called when the database fails under a run, and the run is then taken up again.
+
+        Runs read no text but of the `allowed` sources, also those that were made when more was allowed.
+        """
         self._store = store
         self._workers = workers
         self._history = history
         self._board = board
         self._patiently = patiently
         self._on_outage = on_outage
+        self._allowed = allowed
         self._interrupted: set[str] = set()
         self._tasks: dict[asyncio.Task[Any], str] = {}
         self.run: Callable[..., Any]
@@ -131,7 +137,15 @@ class Bodies:
 
     async def _setup(self, run_id: str, spec: RunSpec) -> Setup:
         steps = RunSetup(
-            run_id, spec, self._store, self._workers, self._history, self._board, durable_step, self._patiently
+            run_id,
+            spec,
+            self._store,
+            self._workers,
+            self._history,
+            self._board,
+            durable_step,
+            self._patiently,
+            self._allowed,
         )
         return await steps.prepare()
 
@@ -193,6 +207,8 @@ def _told(error: Exception) -> str:
     place = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
     if isinstance(error, OuroscopeError):
         return place + error.message.rstrip(".")
+    if is_full(error):
+        return place + FULL
     return f"{place}an internal error; see the log of the coordinator"
 
 
@@ -200,7 +216,7 @@ def _log(error: Exception, **fields: str | int) -> None:
     """Log a failure; with its traceback if it is none that callers are told of."""
     if is_outage(error):
         log.warning("workflow.interrupted", error=type(error).__name__, **fields)
-    elif isinstance(error, OuroscopeError):
+    elif isinstance(error, OuroscopeError) or is_full(error):
         log.error("workflow.failed", error=_told(error), **fields)
     elif not isinstance(error, dbos_error.DBOSException):
         log.error("workflow.unexpected_error", exc_info=error, **fields)

@@ -21,6 +21,7 @@ from services.coordinator.patience import Patiently
 
 DATABASE = "database"
 """What `dependency` in the metadata of an Unavailable says where it is ours that is away."""
+FULL = "the disk with the database of runs is full; make room, then resume the run"
 DISK_FULL = "53100"
 """What PostgreSQL calls it."""
 Check = Callable[[AsyncConnection], Awaitable[None]]
@@ -106,10 +107,13 @@ def is_outage(error: BaseException) -> bool:
     """Return whether work failed because the database was away, seen by us or by DBOS: it can be taken up again."""
     if isinstance(error, Unavailable):
         return error.metadata.get("dependency") == DATABASE
-    return isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) and not _is_full(error)
+    return isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) and not is_full(error)
 
 
-def _is_full(error: sa.exc.DBAPIError) -> bool:
+def is_full(error: BaseException) -> bool:
+    """Return whether work failed because the disk of the database is full, seen by us or by DBOS."""
+    if not isinstance(error, sa.exc.DBAPIError):
+        return False
     return "full" in str(error.orig) or getattr(error.orig, "sqlstate", None) == DISK_FULL
 
 
@@ -119,7 +123,7 @@ def _database_errors() -> Iterator[None]:
     try:
         yield
     except (sa.exc.OperationalError, sa.exc.InternalError) as error:
-        if _is_full(error):
-            raise StorageFull("the disk with the database of runs is full; make room, then resume the run") from error
+        if is_full(error):
+            raise StorageFull(FULL) from error
         told = "the database of runs does not answer; it may be busy or unreachable"
         raise Unavailable(told, dependency=DATABASE) from error

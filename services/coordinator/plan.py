@@ -15,7 +15,7 @@ from ouroscope.errors import CapabilityMissing, InvalidRequest, NotFound, Precon
 from ouroscope.records.analysis import Compare, PastEffects
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.checks import Problems
-from ouroscope.records.generation import BackendInfo, Capability, SamplingSpec
+from ouroscope.records.generation import BackendInfo, Capability, PromptUnit, SamplingSpec, changes_for
 from ouroscope.records.runs import ArmSpec, RunSpec, Start
 from ouroscope.records.training import Method, Recipe
 from ouroscope.seeds import derive_seed
@@ -86,6 +86,7 @@ def check_backend(spec: RunSpec, found: Sequence[BackendInfo]) -> None:
         NotFound: the generator has none of that name.
         PreconditionFailed: it cannot serve what this run will train.
         CapabilityMissing: it cannot write or score.
+        InvalidRequest: it cannot honour all that is asked of it.
         Unavailable: it cannot be asked now.
     """
     chosen = next((backend for backend in found if backend.name == spec.backend), None)
@@ -93,7 +94,6 @@ def check_backend(spec: RunSpec, found: Sequence[BackendInfo]) -> None:
         names = ", ".join(backend.name for backend in found)
         raise NotFound(f"the generator has no backend {spec.backend[:80]!r}; it has {names}", backend=spec.backend[:80])
     _check_weights(spec, chosen)
-    _check_sampling(spec, chosen)
     if chosen.problem and not chosen.capabilities:
         raise Unavailable(f"backend {chosen.name!r} does not answer: {chosen.problem}", backend=chosen.name)
     for need in (Capability.GENERATE, Capability.SCORE):
@@ -106,6 +106,7 @@ def check_backend(spec: RunSpec, found: Sequence[BackendInfo]) -> None:
                 backend=chosen.name,
                 capability=need.value,
             )
+    _check_needs(spec, chosen)
 
 
 def _check_weights(spec: RunSpec, backend: BackendInfo) -> None:
@@ -122,15 +123,19 @@ def _check_weights(spec: RunSpec, backend: BackendInfo) -> None:
         )
 
 
-def _check_sampling(spec: RunSpec, backend: BackendInfo) -> None:
-    """Tell now what the server would refuse only when the first document is written."""
-    problems = Problems("run specification")
-    ends_early = backend.kind not in {"openai", "tgi"} or spec.sampling.min_new_tokens == 0
-    told = f"set 0: {backend.name} (kind: {backend.kind}) knows no least length, so documents may end early"
-    problems.check(ends_early, "sampling.min_new_tokens", told)
-    all_tokens = backend.kind != "openai" or spec.sampling.temperature == 0 or spec.sampling.top_k == 0
-    told = f"set 0: {backend.name} (kind: openai) cannot draw from the first tokens only"
-    problems.check(all_tokens, "sampling.top_k", told)
+def _check_needs(spec: RunSpec, backend: BackendInfo) -> None:
+    """Tell all at once, and before anything is computed, what the backend would refuse in one request after another.
+
+    Raises:
+        InvalidRequest: it does not honour all that is asked of it.
+    """
+    needs = {need for arm in spec.arms for need in sampling(spec, arm, seed=0, generation=0).needs}
+    if spec.evaluation.prompt_unit is PromptUnit.TOKENS:
+        needs.add(Capability.EXACT_TOKENS)
+    problems = Problems(f"run specification, with the backend {backend.name!r},")
+    for change in changes_for(needs, backend.capabilities):
+        place = change.field if change.field.startswith("sampling.") else f"evaluation.{change.field}"
+        problems.check(False, place, change.description)
     problems.raise_any()
 
 

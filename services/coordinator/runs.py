@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from ouroscope.errors import AlreadyExists, FieldProblem, InvalidRequest, NotFound
 from ouroscope.records.runs import Arm, Generation, Run, RunEvent, RunSpec, RunState, is_name
 from ouroscope.rpc.paging import page_size, read_token, write_token
+from ouroscope.security.allowed import EVERYTHING, AllowedSources
 from services.coordinator import plan
 from services.coordinator.board import Board
 from services.coordinator.database import History
@@ -34,12 +35,14 @@ class Runs:
         board: Board,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         new_suffix: Callable[[], str] = lambda: uuid.uuid4().hex[:8],
+        allowed: AllowedSources = EVERYTHING,
     ) -> None:
         self._history = history
         self._engine = engine
         self._board = board
         self._now = now
         self._new_suffix = new_suffix
+        self._allowed = allowed
 
     async def create(self, spec: RunSpec, run_id: str = "", request_id: str = "") -> Run:
         """Start a run and return it; the same `request_id` again returns the run that it made.
@@ -47,10 +50,11 @@ class Runs:
         Raises:
             InvalidRequest: the specification cannot be run, or a name is none.
             NotFound: the data set is not there.
+            NotPermitted: the data set is none of the allowed sources.
             AlreadyExists: there is a run of that name, or the request_id was used for another request.
         """
         plan.validate(spec)
-        check_source(spec.dataset)
+        check_source(spec.dataset, self._allowed)
         key = read_request_id(request_id)
         if key is not None and (made := await self._history.run_of_request(key)):
             return _same_request(made, spec, run_id)

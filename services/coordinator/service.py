@@ -22,17 +22,25 @@ from ouroscope.errors import OuroscopeError
 from ouroscope.operations.servicer import OperationsServicer, add_operations
 from ouroscope.rpc.channel import open_channel
 from ouroscope.rpc.server import RunningServer, serve
+from ouroscope.security.allowed import EVERYTHING, AllowedSources
 from ouroscope.security.connection import PLAIN, Connection
 from ouroscope.security.settings import Security
 from ouroscope.store import ArtifactStore
 from ouroscope.telemetry.http import MetricsEndpoint, start_metrics_endpoint
 from ouroscope.telemetry.service_metrics import ServiceMetrics
-from ouroscope.v1 import coordinator_pb2, coordinator_pb2_grpc, monitor_pb2, monitor_pb2_grpc
+from ouroscope.v1 import (
+    coordinator_pb2,
+    coordinator_pb2_grpc,
+    externalscaler_pb2,
+    externalscaler_pb2_grpc,
+    monitor_pb2,
+    monitor_pb2_grpc,
+)
 from services.coordinator import collector, tables
 from services.coordinator.board import Board
 from services.coordinator.bodies import Bodies
 from services.coordinator.collector import RunCollector
-from services.coordinator.database import History, open_history
+from services.coordinator.database import open_history
 from services.coordinator.lock import take_lock
 from services.coordinator.metric_book import MetricBook
 from services.coordinator.monitor_servicer import MonitorServicer
@@ -42,6 +50,7 @@ from services.coordinator.operations import RunOperations
 from services.coordinator.page.opening import OpenPage
 from services.coordinator.patience import Patiently
 from services.coordinator.runs import Runs
+from services.coordinator.scaler_servicer import ScalerServicer
 from services.coordinator.servicer import CoordinatorServicer
 from services.coordinator.workers import Analyzer, Workers
 from services.coordinator.workflows import Engine
@@ -50,6 +59,7 @@ log = structlog.get_logger(__name__)
 
 SERVICE_NAME = coordinator_pb2.DESCRIPTOR.services_by_name["CoordinatorService"].full_name
 MONITOR_SERVICE_NAME = monitor_pb2.DESCRIPTOR.services_by_name["MonitorService"].full_name
+SCALER_SERVICE_NAME = externalscaler_pb2.DESCRIPTOR.services_by_name["ExternalScaler"].full_name
 EXECUTOR = "coordinator"
 ASK_AGAIN = 5.0
 """Seconds between two attempts to learn the catalogue of metrics."""
@@ -100,6 +110,7 @@ async def start(
     metrics_limit: int = collector.LIMIT,
     metrics: ServiceMetrics | None = None,
     allow_public: bool = False,
+    sources: AllowedSources = EVERYTHING,
     security: Security = Security(),  # noqa: B008  # frozen
     connection: Connection = PLAIN,
     workers: Workers | None = None,
@@ -124,6 +135,7 @@ async def start(
         metrics_limit: Runs that are exported at most, and monitors with every metric.
         metrics: Where calls are counted; by default counters of its own, shown at the same endpoint.
         allow_public: Whether other machines may reach it although strangers are not kept out.
+        sources: Where the text of runs may come from.
         security: TLS, tokens and limits, of the calls, the metrics and the page.
         connection: How the workers are reached.
         workers: Instead of the three addresses, for tests.
@@ -155,7 +167,7 @@ async def start(
         desk = open_desk(history, store, team.analyzer, patiently, [monitor_exporter, page.watched])
         page_url = page.serve(resources, page_address, allow_public=allow_public, security=security)
         await desk.monitors.show_all(metrics_limit)
-        bodies = Bodies(store, team, history.patient(patience), board, patiently, lock.doubt)
+        bodies = Bodies(store, team, history.patient(patience), board, patiently, lock.doubt, sources)
         engine = Engine(tables.system_url(home, database), executor, history, board, bodies)
         await engine.launch(recover=recover)
         resources.push_async_callback(engine.close)
@@ -163,7 +175,9 @@ async def start(
         resources.push_async_callback(lock.leave)
         learning = asyncio.create_task(_learn_units(team.analyzer, book, page))
         resources.callback(learning.cancel)
-        server = await _serve(history, engine, board, desk, address, counted, allow_public, security)
+        runs = Runs(history, engine, board, allowed=sources)
+        operations = RunOperations(history, engine, board)
+        server = await _serve(runs, operations, board, desk, address, counted, allow_public, security)
         return RunningCoordinator(server, endpoint, page_url, resources.pop_all())
 
 
@@ -194,8 +208,8 @@ def _show(
 
 
 async def _serve(
-    history: History,
-    engine: Engine,
+    runs: Runs,
+    operations: RunOperations,
     board: Board,
     desk: Desk,
     address: str,
@@ -204,11 +218,12 @@ async def _serve(
     security: Security,
 ) -> RunningServer:
     def add_services(server: grpc.aio.Server) -> tuple[str, ...]:
-        servicer = CoordinatorServicer(Runs(history, engine, board))
+        servicer = CoordinatorServicer(runs)
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(servicer, server)
         monitor_pb2_grpc.add_MonitorServiceServicer_to_server(MonitorServicer(desk), server)
-        source = RunOperations(history, engine, board)
-        return SERVICE_NAME, MONITOR_SERVICE_NAME, add_operations(OperationsServicer(source), server)
+        externalscaler_pb2_grpc.add_ExternalScalerServicer_to_server(ScalerServicer(board), server)
+        operations_name = add_operations(OperationsServicer(operations), server)
+        return SERVICE_NAME, MONITOR_SERVICE_NAME, SCALER_SERVICE_NAME, operations_name
 
     return await serve(
         add_services,

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import sqlalchemy as sa
+
+from ouroscope.security.allowed import AllowedSources, read_sources
 from ouroscope.settings import Secret, boolean, one_of, positive, seconds, variable
 from ouroscope.telemetry.logs import LEVELS
 from services.coordinator import collector
 from services.coordinator.service import EXECUTOR
 
 PREFIX = "OURO_COORDINATOR"
+
+
+def _address(text: str) -> Secret | None:
+    """Read the address of a database; whatever is wrong with it, it is not quoted. An empty one is none."""
+    if not text:
+        return None
+    try:
+        kind = sa.make_url(text).get_backend_name()
+    except (sa.exc.ArgumentError, ValueError):
+        kind = ""
+    if kind not in ("postgresql", "postgres"):
+        raise ValueError("must be postgresql://USER:PASSWORD@HOST:PORT/NAME") from None
+    return Secret(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +39,7 @@ class CoordinatorSettings:
     trainer: str = variable(str, "address of the trainer", "127.0.0.1:50052")
     analyzer: str = variable(str, "address of the analyzer", "127.0.0.1:50053")
     database: Secret | None = variable(  # a declaration; nothing mutable is shared
-        Secret, "PostgreSQL URL instead of files in the home", None
+        _address, "PostgreSQL URL instead of files in the home", None
     )
     executor: str = variable(str, "name of this coordinator in the database; keep it over restarts", EXECUTOR)
     recover: bool = variable(boolean, "go on with interrupted runs at the start", True)
@@ -39,6 +55,9 @@ class CoordinatorSettings:
         "listen where strangers reach it: without TLS, or without asking who they are",
         False,
         formerly="ALLOW_PUBLIC",
+    )
+    sources: AllowedSources | None = variable(
+        read_sources, "text that requests may name, see security.md; empty: any, where only this machine can ask", None
     )
     grace: float = variable(seconds, "seconds that calls at work get when the process is told to stop", 10.0)
     log_json: bool = variable(boolean, "logs as JSON lines; otherwise for people", True)

@@ -18,6 +18,7 @@ from ouroscope.records.generation import ModelInfo, PreparePrompts, WindowSpec
 from ouroscope.records.progress import Progress
 from ouroscope.records.runs import ArmSpec, RunSpec, StageTime
 from ouroscope.records.training import CheckRecipe
+from ouroscope.security.allowed import EVERYTHING, AllowedSources
 from ouroscope.store import ArtifactStore
 from ouroscope.telemetry import tracing
 from services.coordinator import plan
@@ -46,6 +47,7 @@ class RunSetup:
         board: Board,
         steps: Steps,
         patiently: Patiently,
+        allowed: AllowedSources = EVERYTHING,
     ) -> None:
         self._run_id = run_id
         self._spec = spec
@@ -55,6 +57,7 @@ class RunSetup:
         self._board = board
         self._steps = steps
         self._patiently = patiently
+        self._allowed = allowed
 
     async def prepare(self) -> Setup:
         """Do all of it and return what the lanes share."""
@@ -82,8 +85,9 @@ class RunSetup:
         await self._ask("recipe", lambda: self._workers.trainer.check_recipe(question))
 
     async def _ask(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
-        place = (f"runs/{self._run_id}", None, 0, what)
-        await self._patiently(work, lambda why: self._board.wait(*place, why))
+        run = f"runs/{self._run_id}"
+        with self._board.asking(run, None, what):
+            await self._patiently(work, lambda why: self._board.wait(run, None, 0, what, why))
 
     async def _dataset(self) -> Dataset:
         loop = asyncio.get_running_loop()
@@ -92,7 +96,7 @@ class RunSetup:
             def report(progress: Progress) -> None:
                 loop.call_soon_threadsafe(tell, progress)
 
-            return to_plain(await asyncio.to_thread(prepare, self._store, self._spec, report))
+            return to_plain(await asyncio.to_thread(prepare, self._store, self._spec, report, self._allowed))
 
         return from_plain(Dataset, await self._stage("dataset", work))
 

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 
 from ouroscope.errors import FieldProblem
 from ouroscope.records.checks import Problems
-from ouroscope.records.runs import ArmSpec, HumanText, PromptSelection, RunSpec
+from ouroscope.records.generation import SUMMARY, ChatFormat
+from ouroscope.records.runs import ArmSpec, DomainSpec, HumanText, PromptSelection, RunSpec
 from ouroscope.records.selection import SelectionRule
 from ouroscope.records.training import Method
+from services.coordinator.dataset.sources import EMBEDDED
 from services.coordinator.mixture import FEEDERS, HUMAN, Part, example_set, feeders_of, parts_of, sides
 from services.coordinator.protocols import PROTOCOLS, problem_with
 from services.coordinator.windows import prompt_window
@@ -168,7 +170,37 @@ def _of_parts(spec: RunSpec) -> Found:
         yield "arms", f"parts must be the same number in all arms that read one: with {told} the parts overlap"
 
 
+def _of_summaries(spec: RunSpec) -> Found:
+    """Tell where a summary is wanted and there is none, and where one is brought that nobody would tell."""
+    told = {f"{name}.chat.instruction": chat for name, chat in _chats(spec) if chat.tells_summaries}
+    sources = list(spec.dataset.sources())
+    if without := [source for source in sources if not source.summary_field]:
+        of = ", ".join(f"the domain {source.name!r}" for source in without[:10] if source.name) or "the data set"
+        for field in told:
+            yield field, f"tells the {SUMMARY} of each document, and {of} has no summary_field; name it or leave it out"
+    for position, source in enumerate(sources):
+        where = f"dataset.domains[{position}]" if spec.dataset.domains else "dataset"
+        for problem in _of_summary_field(source, bool(told)):
+            yield f"{where}.summary_field", problem
+
+
+def _of_summary_field(source: DomainSpec, told: bool) -> Iterator[str]:
+    if source.summary_field and not told:
+        yield f"nothing reads it: write {SUMMARY} into sampling.chat.instruction, or leave it out"
+    if source.summary_field and source.source == EMBEDDED:
+        yield f"the source {EMBEDDED!r} has no summaries; leave it out, or give a table that has them"
+    if source.summary_field == source.text_field:
+        yield "is the field of the text itself; name another one"
+
+
+def _chats(spec: RunSpec) -> Iterator[tuple[str, ChatFormat]]:
+    for name, chat in (("sampling", spec.sampling.chat), ("recipe", spec.recipe.chat)):
+        if chat is not None:
+            yield name, chat
+
+
 def _of_run(spec: RunSpec) -> Found:
+    yield from _of_summaries(spec)
     if not spec.model.strip():
         yield "model", "name an embedded model, a directory or a Hugging Face id"
     for position, domain in enumerate(spec.dataset.sources()):

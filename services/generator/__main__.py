@@ -6,6 +6,7 @@ import sys
 
 from ouroscope.process import run_worker
 from ouroscope.rpc.server import RunningServer
+from ouroscope.security.allowed import sources_for
 from ouroscope.security.settings import Security
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.telemetry.service_metrics import ServiceMetrics
@@ -33,6 +34,7 @@ async def _start(settings: GeneratorSettings, metrics: ServiceMetrics, security:
         queue_limit=settings.queue_limit,
         metrics=metrics,
         allow_public=settings.allow_plaintext,
+        sources=sources_for(settings.sources, settings.address, asks=security.asks),
         security=security,
     )
 

@@ -6,7 +6,7 @@ is asked to do it (`capabilities`), so that a request it cannot serve fails at o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ouroscope.errors import CapabilityMissing
 from ouroscope.records.artifacts import ArtifactRef
-from ouroscope.records.generation import Capability, SamplingSpec, Served
+from ouroscope.records.generation import Capability, SamplingSpec, Served, changes_for
 from ouroscope.tokens import Tokens
 
 Pulse = Callable[[int], None]
@@ -33,6 +33,13 @@ class Prompt:
     id: str
     """Key of its noise: equal ids, texts and seeds give equal continuations."""
     text: str
+    summary: str | None = None
+    """What the document is about, as the instruction of a chat tells it; None where nobody said."""
+
+    def spoken(self, tokens: int) -> str:
+        """Return how messages speak of a prompt that has so many tokens, all that is before it included."""
+        told = " with its summary" if self.summary is not None else ""
+        return f"prompt {self.id[:80]!r}{told} has {tokens} tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,15 @@ class TokenScores:
     """Whether the token is the model's first choice; None where that is not known."""
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What a model says of a text."""
+
+    scores: TokenScores
+    expectation: Expectation | None = None
+    """At the position that was asked about."""
+
+
 class LanguageModel(Protocol):
     """An opened model. Every text is read as if it stood at the beginning of a document: after `tokens.start`."""
 
@@ -117,6 +133,21 @@ class LanguageModel(Protocol):
         self, texts: Sequence[Sequence[int]], scored_from: Sequence[int], batch_size: int, pulse: Pulse
     ) -> list[TokenScores]:
         """Return the scores of each text's tokens from position `scored_from` on."""
+
+    def examine(
+        self,
+        texts: Sequence[Sequence[int]],
+        scored_from: Sequence[int],
+        asked: Sequence[int | None],
+        top_n: int,
+        batch_size: int,
+        pulse: Pulse,
+    ) -> list[Examined]:
+        """Return what `judge` says of each text and, where a scored position is asked about, what `expect` says of it.
+
+        The tokens before that position are the prompt and the one at it follows; a model that sees the whole text
+        anyway looks at it once for both.
+        """
 
 
 class Backend(Protocol):
@@ -176,6 +207,15 @@ def require(backend: Backend, capability: Capability) -> None:
             f"the backend {backend.name!r} cannot {capability.value.lower()}: it declares {able}; choose another",
             backend=backend.name,
             capability=capability.value,
+        )
+
+
+def check_needs(name: str, able: Iterable[Capability], needs: Iterable[Capability]) -> None:
+    """Raise CapabilityMissing unless the backend `name` honours all that is wanted; the message says what to change."""
+    if changes := changes_for(needs, able):
+        told = "; ".join(f"{change.field}: {change.description}" for change in changes)
+        raise CapabilityMissing(
+            f"the backend {name!r} cannot do all that is asked: {told}; or use another backend", backend=name
         )
 
 

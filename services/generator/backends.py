@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ouroscope.errors import CapabilityMissing, NotFound, OuroscopeError, PreconditionFailed
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.generation import BackendInfo, Capability
-from services.generator.backend import Backend, LanguageModel
+from services.generator.backend import Backend, LanguageModel, check_needs
 
 _PATIENCE = 10.0
 """Seconds that a backend gets to say what it can do."""
@@ -85,16 +85,19 @@ class Backends:
             raise NotFound(f"there is no backend {name[:80]!r}; there are {names}; {hint}", backend=name[:80])
         return found
 
-    def require(self, name: str, capability: Capability) -> Backend:
-        """Return the backend that a request means, if it has `capability`.
+    def require(self, name: str, capability: Capability, needs: Iterable[Capability] = ()) -> Backend:
+        """Return the backend that a request means, if it has `capability` and honours what the request `needs` beside.
 
         Raises:
             NotFound: there is none of that name.
-            CapabilityMissing: it cannot do it; the message says why, and which others can.
+            CapabilityMissing: it cannot do it; the message says why and which others can, or what to change.
             Unavailable: nobody can tell now.
         """
         backend = self.named(name)
-        if capability in backend.capabilities:
+        # Asked for once: a server that cannot score is asked again each time.
+        has = backend.capabilities
+        if capability in has:
+            check_needs(backend.name, has, needs)
             return backend
         able = ", ".join(repr(info.name) for info in self.infos() if capability in info.capabilities)
         why = f": {problem}" if (problem := backend.problem) else ""

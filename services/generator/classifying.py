@@ -19,7 +19,7 @@ from ouroscope.models import check_model_directory
 from ouroscope.predictions import write_detections
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document, View
-from ouroscope.records.generation import Classified, Classify
+from ouroscope.records.generation import Capability, Classified, Classify
 from ouroscope.records.predictions import Detection
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.store.files import storage_errors
@@ -64,7 +64,7 @@ class Opens(Protocol):
 
 def check_classifies(backend: Backend) -> None:
     """Raise CapabilityMissing unless classifiers can be asked at all."""
-    if backend.kind != IN_PROCESS:
+    if Capability.CLASSIFY not in backend.capabilities:
         raise CapabilityMissing(
             f"text classifiers are asked in the generator's own process, by {IN_PROCESS!r}; this generator runs models "
             f"by {backend.name!r}",

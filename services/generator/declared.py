@@ -6,16 +6,15 @@ make a generator talk to a machine or start a program that its operator did not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ouroscope.canonical import from_plain
-from ouroscope.errors import InvalidRequest, NotFound
-from ouroscope.mappings import read_mapping
+from ouroscope.errors import FieldProblem, InvalidRequest, NotFound
+from ouroscope.mappings import read_record
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.checks import Problems
 from ouroscope.records.runs import is_name
@@ -186,25 +185,19 @@ class BackendsFile:
 
     backends: tuple[DeclaredBackend, ...]
 
-    def __post_init__(self) -> None:
-        problems = Problems("file of backends")
-        names = [backend.name for backend in self.backends]
-        problems.check(len(set(names)) == len(names), "backends", "two of them have the same name")
-        problems.raise_any()
-
 
 def read_backends(path: Path | None) -> tuple[DeclaredBackend, ...]:
     """Read the file of backends; no file declares none.
 
     Raises:
         NotFound: there is no such file.
-        InvalidRequest: it is not YAML, or a backend is wrong; all problems are told.
+        InvalidRequest: it is not YAML, or a backend is wrong; all problems are told, each with its line.
     """
     if path is None:
         return ()
     if not path.is_file():
         raise NotFound(f"there is no file of backends {str(path)!r}; write one as docs/backends.md shows")
-    return from_plain(BackendsFile, read_mapping(path, "a file of backends", _EXAMPLE)).backends
+    return read_record(BackendsFile, path, "a file of backends", _EXAMPLE, _named_again).backends
 
 
 def token_of(declared: DeclaredBackend, environ: Mapping[str, str]) -> Secret | None:
@@ -221,6 +214,16 @@ def token_of(declared: DeclaredBackend, environ: Mapping[str, str]) -> Secret | 
             f"backend {declared.name!r} takes its token from the variable {declared.token_variable}, which is not set"
         )
     return Secret(token)
+
+
+def _named_again(plain: Mapping[str, Any]) -> Iterator[FieldProblem]:
+    """Yield a problem for each name that a backend before it has; the values may be wrong in every other way."""
+    backends = plain.get("backends")
+    seen: dict[str, int] = {}
+    for position, backend in enumerate(backends if isinstance(backends, list) else ()):
+        name = backend.get("name") if isinstance(backend, dict) else None
+        if isinstance(name, str) and seen.setdefault(name, position) != position:
+            yield FieldProblem(f"backends[{position}].name", f"backends[{seen[name]}] has the same name")
 
 
 def _check_url(problems: Problems, url: str, field: str) -> None:

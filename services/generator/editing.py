@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from ouroscope.corpora.stored import CorpusDraft, read_corpus
 from ouroscope.errors import CapabilityMissing
 from ouroscope.records.documents import Document, Origin
-from ouroscope.records.generation import Edit, Generated
+from ouroscope.records.generation import Capability, Edit, Generated
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.tokens import Tokens
 from services.generator.backend import STAYS, Backend, LanguageModel, Pulse, facts_of
@@ -75,7 +75,7 @@ class _Text:
 
 def check_edits(backend: Backend) -> None:
     """Raise CapabilityMissing unless text can be edited at all."""
-    if backend.kind != IN_PROCESS:
+    if Capability.EDIT not in backend.capabilities:
         raise CapabilityMissing(
             f"text is edited in the generator's own process, by {IN_PROCESS!r}: it needs whole distributions, which "
             f"servers do not give; this generator runs models by {backend.name!r}",

@@ -66,9 +66,11 @@ def generate(
 
     Raises:
         CapabilityMissing: the backend cannot generate.
-        InvalidRequest: a prompt with its continuation does not fit into the model's context.
+        InvalidRequest: a prompt with its continuation does not fit into the model's context, or has no summary where
+            the instruction tells it.
     """
     require(backend, Capability.GENERATE)
+    _check_summaries(store, request)
     model = backend.open(request.model)
     draft, notes = CorpusDraft(store, key), Notes(store, key)
     total = int(store.manifest(request.prompts).summary.get("documents") or 0)
@@ -86,6 +88,14 @@ def generate(
     return _published(draft, shards, model.served)
 
 
+def _check_summaries(store: ArtifactStore, request: Generate) -> None:
+    """Look for all of them first, or the work of hours would end at the first document that has none."""
+    chat = request.sampling.chat
+    if chat and chat.tells_summaries:
+        for prompt in read_corpus(store, request.prompts):
+            chat.asked(prompt.summary)
+
+
 def _published(draft: CorpusDraft, shards: Sequence[_Shard], served: Served) -> Generated:
     documents, tokens = sum(shard.documents for shard in shards), sum(shard.tokens for shard in shards)
     batch_size = min(shard.batch_size for shard in shards)
@@ -94,7 +104,7 @@ def _published(draft: CorpusDraft, shards: Sequence[_Shard], served: Served) -> 
 
 
 def _asked(prompts: Sequence[Document]) -> list[Prompt]:
-    return [Prompt(prompt.id, prompt.text[: prompt.prefix_length]) for prompt in prompts]
+    return [Prompt(prompt.id, prompt.text[: prompt.prefix_length], prompt.summary) for prompt in prompts]
 
 
 def _summed(written: Written) -> tuple[int, int, int]:
@@ -116,6 +126,7 @@ def _documents(
             prefix_length=prompt.prefix_length,
             group=prompt.group,
             domain=prompt.domain,
+            summary=prompt.summary,
         )
 
 

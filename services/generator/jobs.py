@@ -29,6 +29,7 @@ from ouroscope.records.generation import (
     Score,
     Scored,
 )
+from ouroscope.security.allowed import EVERYTHING, AllowedSources
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.stored_models import base_of
 from ouroscope.tokens import Tokens
@@ -46,7 +47,7 @@ from services.generator.servers.weights import turn
 R = TypeVar("R")
 Job = tuple[Any, Callable[[Task], R]]
 
-_ALGORITHM = "generator/2"
+_ALGORITHM = "generator/3"
 """Raise it when the same request would give another answer although no library changed."""
 
 
@@ -57,6 +58,8 @@ class Jobs:
     store: ArtifactStore
     backends: Backends
     max_model_bytes: int
+    sources: AllowedSources = EVERYTHING
+    """Where models and classifiers may come from."""
     tasks_folder: Path | None = None
     """Tasks of lm-evaluation-harness beside those that it ships."""
     on_tokens: Callable[[int], None] = lambda _: None
@@ -73,7 +76,7 @@ class Jobs:
 
         `base` is the stored model that an adapter was made for.
         """
-        found = models.find(source)
+        found = models.find(source, self.sources)
         if base is not None:
             self._check(model=base)
 
@@ -100,7 +103,7 @@ class Jobs:
 
     def generate(self, request: Generate) -> Job[Generated]:
         """Write a corpus. The batch size is chosen here, before the request is digested."""
-        backend = self.backends.require(request.backend, Capability.GENERATE)
+        backend = self.backends.require(request.backend, Capability.GENERATE, request.sampling.needs)
         self._check(model=request.model, prompts=request.prompts)
         sampling = request.sampling
         batch = sampling.batch_size or backend.batch_size(request.model, sampling.max_new_tokens)
@@ -116,7 +119,7 @@ class Jobs:
 
     def score(self, request: Score) -> Job[Scored]:
         """Ask for probabilities. The batch size is chosen here, before the request is digested."""
-        backend = self.backends.require(request.backend, Capability.SCORE)
+        backend = self.backends.require(request.backend, Capability.SCORE, request.needs)
         corpora = {"prompts": request.prompts, "heldout": request.heldout, "documents": request.documents}
         self._check(model=request.model, **corpora, unigram_corpus=request.unigram_corpus)
         batch = request.batch_size or backend.batch_size(request.model, request.max_tokens)
@@ -160,7 +163,7 @@ class Jobs:
         """Find the classifier now, so that a wrong name fails at once; the work copies and checks it and asks it."""
         own = self.backends.own
         check_classifies(own)
-        found = models.find(request.classifier)
+        found = models.find(request.classifier, self.sources)
         self.store.manifest(request.corpus.expect(ArtifactKind.CORPUS, "corpus"))
         asked = replace(request, batch_size=request.batch_size or BATCH_SIZE)
 

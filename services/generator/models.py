@@ -23,6 +23,7 @@ from ouroscope.models import ADAPTER_CONFIG, CONFIG, check_model_directory, weig
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.generation import Capability, ModelInfo
 from ouroscope.records.progress import Progress
+from ouroscope.security.allowed import EVERYTHING, AllowedSources
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.store.files import storage_errors
 from ouroscope.stored_models import BASE, base_of
@@ -30,6 +31,9 @@ from ouroscope.tokens import Tokens
 from services.generator import hub
 from services.generator.meter import Task
 from services.generator.plan import ModelShape
+
+_PATHS = ("/", ".", "~")
+"""Begin what can be nothing else than a path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,28 +48,43 @@ class Source:
     """Changes when its content does: the commit, or what the file system knows of the files."""
 
 
-def find(source: str) -> Source:
+def find(source: str, allowed: AllowedSources = EVERYTHING) -> Source:
     """Return what `source` means now. May ask the Hub.
 
     Raises:
         InvalidRequest: it is empty or cannot be any of the three.
+        NotPermitted: it is none of the allowed sources; nothing is said of whether it is there.
         NotFound: there is no such model, or nobody can tell without a network.
     """
     name = source.strip()
-    path = embedded.model_directory(name) if name in embedded.names() else Path(name).expanduser()
-    if name and path.is_dir():
+    if (path := _directory(name, allowed)) is not None:
         return Source(name=name, directory=path, state=_state_of(path))
     known = ", ".join(embedded.names()) or "none"
-    if name.startswith(("/", ".", "~")):
+    if name.startswith(_PATHS):
         raise NotFound(f"there is no directory {name[:200]!r} on the generator's machine; embedded models: {known}")
     if not hub.is_id(name):
         raise InvalidRequest(
             f"{name[:120]!r} names no model; give an embedded one ({known}), a directory, or owner/name of the Hub"
         )
+    allowed.check_hub(name.partition("@")[0])
     try:
         return Source(name=name, directory=None, state=hub.commit_of(name))
     except NotFound as error:
         raise NotFound(f"{error.message} (embedded models: {known})", **error.metadata) from error
+
+
+def _directory(name: str, allowed: AllowedSources) -> Path | None:
+    """Return the directory that a name means, None where it means none.
+
+    Raises:
+        NotPermitted: it can be nothing else than a directory, and not one of the allowed ones.
+    """
+    if name in embedded.names():
+        return embedded.model_directory(name)
+    if not name.startswith(_PATHS) and not allowed.holds(Path(name)):
+        return None  # it may still be the id of a model of the Hub
+    path = allowed.path(name)
+    return path if name and path.is_dir() else None
 
 
 def import_model(

@@ -24,6 +24,10 @@ _WORKING_COPIES = 4
 """Arrays of the size of the logits that exist at once while a token is drawn."""
 
 
+_SMALL_PARAMETERS = 50_000_000
+"""Models up to this size look at texts in batches side by side; of larger ones a matrix is worth several threads."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
     """The sizes that decide how much memory a model takes."""
@@ -76,6 +80,11 @@ def batch_size(shape: ModelShape, *, new_tokens: int, memory_bytes: int, number_
     left = memory_bytes * _MEMORY_SHARE - shape.parameters * number_bytes
     fitting = min(limit, max(1, int(left // document)))
     return int(2 ** (fitting.bit_length() - 1))
+
+
+def lanes(shape: ModelShape, threads: int) -> int:
+    """Return how many batches of texts a processor looks at side by side, with a thread each; 1 shares all threads."""
+    return threads if shape.parameters <= _SMALL_PARAMETERS else 1
 
 
 def plan_for(batch: int) -> Plan:

@@ -5,7 +5,8 @@ Knows neither torch nor a transport; a backend gives the probabilities of tokens
 What is scored. Held-out text whole: its first token too where the model has a start token (else that token has no
 context, and `tokens` and `text_bytes` leave it out). A document from the end of its real prefix, given that prefix. A
 text longer than `max_tokens` is cut at its end, and only the bytes of the scored part count; one longer than the
-context is looked at through windows that overlap (`services.generator.sliding`).
+context is looked at through windows that overlap (`services.generator.sliding`). Prompts that held-out texts begin with
+are answered by the same look (`services.generator.questions`).
 """
 
 from __future__ import annotations
@@ -20,20 +21,27 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from ouroscope.corpora.openings import end_of_words
 from ouroscope.corpora.stored import read_corpus
-from ouroscope.errors import InvalidRequest
-from ouroscope.predictions import write_predictions
+from ouroscope.predictions import write_records
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import Document
-from ouroscope.records.generation import Capability, PromptUnit, Score, Scored
+from ouroscope.records.generation import Capability, Score, Scored
 from ouroscope.records.predictions import NextToken, ScoredText, TextRole
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.tokens import Tokens
-from services.generator.backend import Backend, LanguageModel, TokenScores, facts_of, require
+from services.generator.backend import (
+    Backend,
+    Examined,
+    Expectation,
+    LanguageModel,
+    TokenScores,
+    facts_of,
+    require,
+)
 from services.generator.meter import Meter, Task
 from services.generator.plan import parts
-from services.generator.sliding import judge_sliding, stride_of
+from services.generator.questions import Asking, Question, questions_of
+from services.generator.sliding import examine_sliding, room_of, stride_of
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +69,14 @@ class _Counts:
     tokens: int = 0
     left_out: int = 0
     """Documents too short to give a prompt or a scored token."""
+    seen: int = 0
+    """Documents that were looked at for a prompt."""
+
+    def asked(self, documents: int, questions: int) -> None:
+        """Note that of so many documents so many gave a prompt."""
+        self.seen += documents
+        self.prompts += questions
+        self.left_out += documents - questions
 
 
 def score(store: ArtifactStore, backend: Backend, request: Score, task: Task) -> Scored:
@@ -75,12 +91,13 @@ def score(store: ArtifactStore, backend: Backend, request: Score, task: Task) ->
     require(backend, Capability.SCORE)
     model = backend.open(request.model)
     counts = _Counts()
-    ref = write_predictions(
+    asking = Asking(read_corpus(store, request.prompts) if request.prompts else iter(()))
+    ref = write_records(
         store,
-        _next_tokens(store, model, request, counts, task),
         chain(
-            _texts(store, model, request, TextRole.HELDOUT, counts, task),
-            _texts(store, model, request, TextRole.DOCUMENT, counts, task),
+            _heldout(store, model, request, asking, counts, task),
+            _next_tokens(store, model, request, asking, counts, task),
+            _documents(store, model, request, counts, task),
         ),
         {"model": request.model.digest, **facts_of(model.served)},
     )
@@ -96,79 +113,105 @@ def score(store: ArtifactStore, backend: Backend, request: Score, task: Task) ->
     )
 
 
-def _next_tokens(
-    store: ArtifactStore, model: LanguageModel, request: Score, counts: _Counts, task: Task
+def _heldout(
+    store: ArtifactStore, model: LanguageModel, request: Score, asking: Asking, counts: _Counts, task: Task
+) -> Iterator[NextToken | ScoredText]:
+    """Yield what is said of held-out texts, and the records of prompts that they begin with."""
+    if request.heldout is None:
+        return
+    meter, stride = Meter(task, "heldout", _documents_in(store, request.heldout)), stride_of(model, request.stride)
+    for part in parts(read_corpus(store, request.heldout), _BATCHES_AT_ONCE * request.batch_size):
+        texts = list(cut_texts(model.tokens, part, TextRole.HELDOUT, request.max_tokens))
+        meter.begin(len(part), sum(len(text.tokens) + len(model.tokens.start) for text in texts))
+        counts.left_out += len(part) - len(texts)
+        documents = list(asking.among({document.id: document.text for document in part}))
+        questions = questions_of(model, documents, request)
+        counts.asked(len(documents), len(questions))
+        places = _places(model, texts, questions)
+        found = _examined(model, texts, places, stride, request, meter)
+        told = {text.document.id: each.expectation for text, each in zip(texts, found, strict=True)}
+        known = [told.get(question.document.id) for question in questions]
+        yield from _answers(model, questions, known, request, meter)
+        yield from _records(texts, found, TextRole.HELDOUT, request, counts)
+        meter.finish(len(part))
+
+
+def _places(model: LanguageModel, texts: Sequence[_Text], questions: Sequence[Question]) -> list[int | None]:
+    """Return for each text the position where it is asked what is expected."""
+    asked, room = {question.document.id: question for question in questions}, room_of(model)
+    known = [asked.get(text.document.id) for text in texts]
+    return [
+        None if question is None else question.place_in(text.tokens, text.scored_from, room)
+        for text, question in zip(texts, known, strict=True)
+    ]
+
+
+def _answers(
+    model: LanguageModel,
+    questions: Sequence[Question],
+    known: Sequence[Expectation | None],
+    request: Score,
+    meter: Meter,
 ) -> Iterator[NextToken]:
+    """Yield the records of all questions in their order; those whose answer is not known are asked alone."""
+    alone = [question for question, answer in zip(questions, known, strict=True) if answer is None]
+    prompts, following = [each.prompt for each in alone], [each.following for each in alone]
+    found = iter(model.expect(prompts, following, request.top_n, request.batch_size, meter.pulse) if alone else ())
+    for question, answer in zip(questions, known, strict=True):
+        yield question.answered(answer or next(found))
+
+
+def _next_tokens(
+    store: ArtifactStore, model: LanguageModel, request: Score, asking: Asking, counts: _Counts, task: Task
+) -> Iterator[NextToken]:
+    """Yield the records of all prompts that are left."""
     if request.prompts is None:
         return
     meter = Meter(task, "next tokens", _documents_in(store, request.prompts))
-    for part in parts(read_corpus(store, request.prompts), _BATCHES_AT_ONCE * request.batch_size):
-        cut = [(document, *_prompt(model.tokens, document.text, request)) for document in part]
-        asked = [(document, ids, true) for document, ids, true in cut if ids is not None]
-        counts.left_out += len(part) - len(asked)
-        counts.prompts += len(asked)
-        for document, ids, _ in asked:
-            _check_room(model, document, ids)
-        meter.begin(len(part), sum(len(ids) + len(model.tokens.start) for _, ids, _ in asked))
-        prompts, following = [ids for _, ids, _ in asked], [true for _, _, true in asked]
-        found = model.expect(prompts, following, request.top_n, request.batch_size, meter.pulse)
-        for (document, _, _), expectation in zip(asked, found, strict=True):
-            yield NextToken(
-                prompt_id=document.id,
-                cluster=document.cluster,
-                top_probabilities=expectation.top_probabilities,
-                entropy=expectation.entropy,
-                true_rank=expectation.true_rank,
-                true_probability=expectation.true_probability,
-                domain=document.domain,
-            )
+    meter.finish(counts.seen)
+    for part in parts(asking.rest(), _BATCHES_AT_ONCE * request.batch_size):
+        questions = questions_of(model, part, request)
+        counts.asked(len(part), len(questions))
+        meter.begin(len(part), sum(len(each.prompt) + len(model.tokens.start) for each in questions))
+        yield from _answers(model, questions, [None] * len(questions), request, meter)
         meter.finish(len(part))
 
 
-def _prompt(tokens: Tokens, text: str, request: Score) -> tuple[list[int] | None, int | None]:
-    """Return the tokens of the prompt and the token that really follows; (None, None) if the text is too short."""
-    if request.prompt_unit is PromptUnit.TOKENS:
-        ids = tokens.encode(text)
-        enough = len(ids) >= request.prompt_length
-        following = ids[request.prompt_length :][:1]
-    else:
-        end = end_of_words(text, request.prompt_length)
-        enough = end is not None
-        ids, rest = tokens.split(text, end or 0)
-        following = rest[:1]
-    if not enough:
-        return None, None
-    kept = ids[: request.prompt_length] if request.prompt_unit is PromptUnit.TOKENS else ids
-    return kept, next(iter(following), None)
-
-
-def _check_room(model: LanguageModel, document: Document, ids: Sequence[int]) -> None:
-    if (not ids and not model.tokens.start) or len(ids) + len(model.tokens.start) > model.context_tokens:
-        raise InvalidRequest(
-            f"the prompt of document {document.id[:80]!r} has {len(ids)} tokens and the model sees "
-            f"{model.context_tokens} at once; lower prompt_length"
-        )
-
-
-def _texts(
-    store: ArtifactStore, model: LanguageModel, request: Score, role: TextRole, counts: _Counts, task: Task
+def _documents(
+    store: ArtifactStore, model: LanguageModel, request: Score, counts: _Counts, task: Task
 ) -> Iterator[ScoredText]:
-    corpus, limit = (request.heldout, 0) if role is TextRole.HELDOUT else (request.documents, request.max_documents)
-    if corpus is None:
+    if request.documents is None:
         return
-    most, stride = limit or sys.maxsize, stride_of(model, request.stride)
-    meter = Meter(task, role.value.lower(), min(_documents_in(store, corpus), most))
-    for part in parts(islice(read_corpus(store, corpus), most), _BATCHES_AT_ONCE * request.batch_size):
-        texts = list(cut_texts(model.tokens, part, role, request.max_tokens))
+    most, stride = request.max_documents or sys.maxsize, stride_of(model, request.stride)
+    meter = Meter(task, "document", min(_documents_in(store, request.documents), most))
+    for part in parts(islice(read_corpus(store, request.documents), most), _BATCHES_AT_ONCE * request.batch_size):
+        texts = list(cut_texts(model.tokens, part, TextRole.DOCUMENT, request.max_tokens))
         counts.left_out += len(part) - len(texts)
-        counts.texts += len(texts)
         meter.begin(len(part), sum(len(text.tokens) + len(model.tokens.start) for text in texts))
-        tokens, firsts = [text.tokens for text in texts], [text.scored_from for text in texts]
-        found = judge_sliding(model, tokens, firsts, stride, request.batch_size, meter.pulse)
-        for text, scores in zip(texts, found, strict=True):
-            counts.tokens += len(scores.log_probabilities)
-            yield _scored(text, scores, role, request.last_n if role is TextRole.HELDOUT else 0)
+        found = _examined(model, texts, [None] * len(texts), stride, request, meter)
+        yield from _records(texts, found, TextRole.DOCUMENT, request, counts)
         meter.finish(len(part))
+
+
+def _examined(
+    model: LanguageModel,
+    texts: Sequence[_Text],
+    places: Sequence[int | None],
+    stride: int,
+    request: Score,
+    meter: Meter,
+) -> list[Examined]:
+    tokens, firsts = [text.tokens for text in texts], [text.scored_from for text in texts]
+    return examine_sliding(model, tokens, firsts, places, request.top_n, stride, request.batch_size, meter.pulse)
+
+
+def _records(
+    texts: Sequence[_Text], found: Sequence[Examined], role: TextRole, request: Score, counts: _Counts
+) -> Iterator[ScoredText]:
+    counts.texts += len(texts)
+    for text, each in zip(texts, found, strict=True):
+        counts.tokens += len(each.scores.log_probabilities)
+        yield _scored(text, each.scores, role, request.last_n if role is TextRole.HELDOUT else 0)
 
 
 def cut_texts(tokens: Tokens, documents: Sequence[Document], role: TextRole, limit: int) -> Iterator[_Text]:

@@ -13,6 +13,7 @@ from ouroscope.errors import InvalidRequest, NotFound
 from ouroscope.operations.servicer import Operations, OperationsServicer, TableSource, add_operations
 from ouroscope.operations.tasks import TaskTable
 from ouroscope.rpc.server import RunningServer, serve
+from ouroscope.security.allowed import EVERYTHING, AllowedSources
 from ouroscope.security.settings import Security
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.telemetry.service_metrics import ServiceMetrics
@@ -46,6 +47,7 @@ async def start(
     queue_limit: int = 100,
     metrics: ServiceMetrics | None = None,
     allow_public: bool = False,
+    sources: AllowedSources = EVERYTHING,
     security: Security = Security(),  # noqa: B008  # frozen
 ) -> RunningServer:
     """Start a generator and return it when it answers.
@@ -64,6 +66,7 @@ async def start(
         queue_limit: Operations that may wait.
         metrics: Where calls and tokens are counted.
         allow_public: Whether other machines may reach it although strangers are not kept out.
+        sources: Where models may come from.
         security: TLS, tokens and limits.
 
     Raises:
@@ -82,7 +85,12 @@ async def start(
     table = TaskTable(store, workers=1 + _AT_ONCE * len(servers), queue_limit=queue_limit)
     on_tokens = metrics.tokens_generated.inc if metrics else lambda _: None
     jobs = Jobs(
-        store=store, backends=backends, max_model_bytes=max_model_bytes, tasks_folder=tasks, on_tokens=on_tokens
+        store=store,
+        backends=backends,
+        max_model_bytes=max_model_bytes,
+        sources=sources,
+        tasks_folder=tasks,
+        on_tokens=on_tokens,
     )
     if metrics:
         metrics.watch_queue(SERVICE_NAME, lambda: table.waiting)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ouroscope.security.allowed import AllowedSources, read_sources
 from ouroscope.settings import boolean, directory, one_of, positive, seconds, variable, whole_number
 from ouroscope.telemetry.logs import LEVELS
 
@@ -35,6 +36,11 @@ class GeneratorSettings:
     kept_models: int = variable(positive, "models kept in memory, the last used ones", 2)
     max_model_bytes: int = variable(positive, "largest model that may be imported, in bytes", 200 * 1024**3)
     queue_limit: int = variable(positive, "operations that may wait", 100)
+    sources: AllowedSources | None = variable(
+        read_sources,
+        "models that requests may name, see security.md; empty: any, where only this machine can ask",
+        None,
+    )
     log_level: str = variable(one_of(*LEVELS), "least level that is logged", "info")
     log_json: bool = variable(boolean, "logs as JSON lines instead of lines for people", True)
     grace: float = variable(seconds, "seconds that calls get to end after SIGTERM", 10.0)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroscope.errors import InvalidRequest
-from services.generator.backend import LanguageModel, Pulse, TokenScores
+from services.generator.backend import Examined, LanguageModel, Pulse, TokenScores
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,29 @@ def judge_sliding(
     batch_size: int,
     pulse: Pulse,
 ) -> list[TokenScores]:
-    """Return the scores of each text's tokens from position `scored_from` on, whatever its length.
+    """Return the scores of each text's tokens from position `scored_from` on; see `examine_sliding`."""
+    found = examine_sliding(model, texts, scored_from, [None] * len(texts), 1, stride, batch_size, pulse)
+    return [each.scores for each in found]
+
+
+def examine_sliding(
+    model: LanguageModel,
+    texts: Sequence[Sequence[int]],
+    scored_from: Sequence[int],
+    asked: Sequence[int | None],
+    top_n: int,
+    stride: int,
+    batch_size: int,
+    pulse: Pulse,
+) -> list[Examined]:
+    """Return what `LanguageModel.examine` says of each text, whatever its length.
 
     Args:
         model: What judges.
         texts: Tokens of each text.
         scored_from: First scored position of each text.
+        asked: A scored position of each text that the first window holds, or None.
+        top_n: Probabilities kept of what is expected there.
         stride: Tokens that a window moves on, in [1, room]; see `stride_of`.
         batch_size: Windows looked at together.
         pulse: Hears of every step.
@@ -79,14 +96,18 @@ def judge_sliding(
     cut = [list(windows(len(ids), first, room, stride)) for ids, first in zip(texts, scored_from, strict=True)]
     pieces = [ids[w.begin : w.end] for ids, found in zip(texts, cut, strict=True) for w in found]
     firsts = [w.scored_from - w.begin for found in cut for w in found]
-    scores = iter(model.judge(pieces, firsts, batch_size, pulse))
-    return [_joined([next(scores) for _ in found]) for found in cut]
+    places = [
+        place if number == 0 else None for found, place in zip(cut, asked, strict=True) for number in range(len(found))
+    ]
+    told = iter(model.examine(pieces, firsts, places, top_n, batch_size, pulse))
+    return [_joined([next(told) for _ in found]) for found in cut]
 
 
-def _joined(parts: Sequence[TokenScores]) -> TokenScores:
-    greedy = [part.greedy for part in parts if part.greedy is not None]
-    return TokenScores(
-        np.concatenate([part.log_probabilities for part in parts]),
+def _joined(parts: Sequence[Examined]) -> Examined:
+    greedy = [part.scores.greedy for part in parts if part.scores.greedy is not None]
+    scores = TokenScores(
+        np.concatenate([part.scores.log_probabilities for part in parts]),
         # What is not known of a part is not known of the text.
         np.concatenate(greedy) if len(greedy) == len(parts) else None,
     )
+    return Examined(scores, parts[0].expectation)

@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 from ouroscope.canonical import digest_of
 from ouroscope.errors import CapabilityMissing, InvalidRequest, PreconditionFailed
 from ouroscope.records.artifacts import ArtifactRef
-from ouroscope.records.generation import EvaluatedTasks, EvaluateTasks, TaskScore
+from ouroscope.records.generation import Capability, EvaluatedTasks, EvaluateTasks, TaskScore
 from ouroscope.records.progress import Progress
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.stored_models import base_of
@@ -43,7 +43,7 @@ _RESAMPLINGS = 1000
 
 def check_tasks(backend: Backend) -> None:
     """Raise CapabilityMissing unless tasks can be done at all."""
-    if backend.kind != IN_PROCESS:
+    if Capability.EVALUATE_TASKS not in backend.capabilities:
         raise CapabilityMissing(
             f"tasks of lm-evaluation-harness are done in the generator's own process, by {IN_PROCESS!r}; "
             f"this generator runs models by {backend.name!r}",
@@ -153,7 +153,8 @@ def _index(folder: Path | None, everything: bool) -> Any:
 @contextmanager
 def _data_errors() -> Iterator[None]:
     """Say what to do where data, or a package, is not there; texts of libraries may hold anything and stay inside."""
-    from httpx import HTTPError
+    # The library says which client it uses by this name, whatever its own version is called.
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # made when asked for, which mypy cannot see
 
     try:
         yield
@@ -161,7 +162,7 @@ def _data_errors() -> Iterator[None]:
         raise CapabilityMissing(
             f"a task needs the package {error.name!r}, which is not installed beside the generator"
         ) from error
-    except (OSError, HTTPError) as error:
+    except (OSError, httpx.HTTPError) as error:
         log.info("tasks.no_data", exc_info=error)
         # Not Unavailable: the library has tried for half a minute, and clients would go on for a day.
         raise PreconditionFailed(

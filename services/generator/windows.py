@@ -2,6 +2,7 @@
 
 Windows of a document follow each other without overlap from its beginning; what is left at its end is dropped. They are
 taken in an order keyed by (seed, document, position), so disjoint slices of one order are disjoint sets of windows.
+A document with a summary has only its first window: a summary says little of what stands in the middle.
 
 A window counts only if its text means its tokens: decoded and tokenised again, whole and prefix alone, it gives the
 same tokens. Otherwise the real prefix would not be the `prefix_tokens` tokens that the caller asked for. With
@@ -103,7 +104,8 @@ def take(candidates: Iterable[tuple[bytes, Document]], window: WindowSpec, pool:
 def _pieces(documents: Sequence[Document], encoded: Sequence[list[int]], window: WindowSpec) -> Iterator[_Piece]:
     size = window.document_tokens
     for document, tokens in zip(documents, encoded, strict=True):
-        for position in range(len(tokens) // size):
+        count = len(tokens) // size
+        for position in range(count if document.summary is None else min(count, 1)):
             yield _Piece(document, position, tokens[position * size : (position + 1) * size])
 
 
@@ -142,4 +144,5 @@ def _window(piece: _Piece, text: str, prefix: str) -> Document:
         prefix_length=len(prefix),
         group=piece.document.cluster,
         domain=piece.document.domain,
+        summary=piece.document.summary,
     )

@@ -128,13 +128,16 @@ class Tokenizer:
         """Yield the tokens of each document, those that do not count as context; `check` is called now and then.
 
         A text that spells a special token is read as the text it is: a document cannot end itself.
+
+        Raises:
+            InvalidRequest: the instruction of a chat tells the summary of each document, and one has none.
         """
         cut = self._whole if self._scope is LossScope.ALL else self._continuations
         remaining = iter(documents)
         while portion := list(islice(remaining, _DOCUMENTS_AT_ONCE)):
             check()
-            for text in cut(portion):
-                tokens = self._framed(text) if text and self._frame else text
+            for document, text in zip(portion, cut(portion), strict=True):
+                tokens = self._framed(text, document.summary) if text and self._frame else text
                 self._check_range(tokens)
                 yield tokens
 
@@ -146,10 +149,10 @@ class Tokenizer:
             prefix, rest = self._tokens.split(document.text, document.prefix_length)
             yield [*context(prefix), *rest]
 
-    def _framed(self, text: Tokens) -> Tokens:
+    def _framed(self, text: Tokens, summary: str | None) -> Tokens:
         assert self._frame
         end = [token for token in self._frame.after[:1] if token in self._frame.ends]
-        return [*context(self._frame.before), *text, *end, *context(self._frame.after[len(end) :])]
+        return [*context(self._frame.before(summary)), *text, *end, *context(self._frame.after[len(end) :])]
 
     def _check_range(self, tokens: Tokens) -> None:
         if tokens and max(max(tokens), ~min(tokens)) >= self._vocabulary:

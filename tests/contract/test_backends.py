@@ -5,9 +5,10 @@ A backend is added by a maker in MAKERS; everything below then runs on it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from ouroscope.corpora.stored import read_corpus, write_corpus
 from ouroscope.errors import Cancelled, CapabilityMissing, InvalidRequest, NotFound
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document, Origin
-from ouroscope.records.generation import Capability, Generate, SamplingSpec, Verification
+from ouroscope.records.generation import CHANGES, Capability, ChatFormat, Generate, SamplingSpec, Verification
 from ouroscope.records.progress import Progress
 from ouroscope.store.artifacts import ArtifactStore
 from services.generator.backend import Backend, LanguageModel, Prompt
@@ -112,6 +113,14 @@ MAKERS: dict[str, Callable[[Place], AbstractContextManager[Backend]]] = {
 SCORING = {"in-process", "vllm", "openai", "tgi"}
 """Those that give log-probabilities; the real server is known to ignore `logprobs`."""
 REPRODUCIBLE = {"in-process"}
+HONOURED = {
+    "in-process": frozenset(Capability),
+    "vllm": {Capability.LEAST_LENGTH, Capability.TOP_K, Capability.CHAT, Capability.EXACT_TOKENS},
+    "openai": {Capability.CHAT, Capability.EXACT_TOKENS},
+    "tgi": {Capability.TOP_K},
+    "transformers-serve": {Capability.CHAT, Capability.EXACT_TOKENS},
+}
+"""What each does as asked beside writing and scoring; the other wishes it refuses."""
 
 
 class _Task:
@@ -164,7 +173,7 @@ def test_a_backend_says_what_it_can_do(kind: str, backend: Backend) -> None:
     can = {Capability.GENERATE}
     can |= {Capability.SCORE} if kind in SCORING else set()
     can |= {Capability.REPRODUCIBLE} if kind in REPRODUCIBLE else set()
-    assert backend.capabilities == can
+    assert backend.capabilities == can | HONOURED[kind]
     (info,) = Backends(backend).infos()
     assert bool(info.problem) == (kind not in SCORING)
 
@@ -179,6 +188,55 @@ def test_what_a_backend_cannot_do_fails_at_once_and_names_those_that_can(
     else:
         with pytest.raises(CapabilityMissing, match="those that can: 'transformers'"):
             backends.require(backend.name, Capability.SCORE)
+
+
+@contextmanager
+def _refused_unless(backend: Backend, capability: Capability) -> Iterator[bool]:
+    """Yield whether the backend declares it; if not, what is done inside must be refused with the field to change."""
+    if capability in backend.capabilities:
+        yield True
+        return
+    field = re.escape(CHANGES[capability].field.rpartition(".")[2])
+    with pytest.raises((CapabilityMissing, InvalidRequest), match=field):
+        yield False
+
+
+def test_a_least_length_is_kept_or_refused(backend: Backend, model: LanguageModel) -> None:
+    exact = SamplingSpec(top_k=0, min_new_tokens=10, max_new_tokens=10, seed=1)
+    with _refused_unless(backend, Capability.LEAST_LENGTH):
+        assert {each.tokens for each in model.write(PROMPTS, exact, 4, _quiet).continuations} == {10}
+
+
+def test_the_first_tokens_only_are_drawn_from_or_that_is_refused(backend: Backend, model: LanguageModel) -> None:
+    first = SamplingSpec(temperature=1.0, top_k=1, max_new_tokens=10)
+    with _refused_unless(backend, Capability.TOP_K):
+        drawn = model.write(PROMPTS, first, 4, _quiet).continuations
+        assert drawn == model.write(PROMPTS, GREEDY, 4, _quiet).continuations
+
+
+def test_a_chat_is_refused_for_want_of_a_template_or_by_the_backend(backend: Backend, model: LanguageModel) -> None:
+    with _refused_unless(backend, Capability.CHAT) as declared:
+        if declared:
+            with pytest.raises(InvalidRequest, match="template"):
+                model.write(PROMPTS, replace(GREEDY, chat=ChatFormat()), 4, _quiet)
+        else:
+            model.write(PROMPTS, replace(GREEDY, chat=ChatFormat()), 4, _quiet)
+
+
+def test_a_prompt_that_ends_inside_a_word_is_read_exactly_or_refused(
+    kind: str, backend: Backend, model: LanguageModel, ours: LanguageModel
+) -> None:
+    if kind not in SCORING:
+        pytest.skip("this backend gives no probabilities")
+    cut = next(ids[:end] for ids in _ids(ours) for end in range(2, len(ids)) if _read_otherwise(ours, ids[:end]))
+    with _refused_unless(backend, Capability.EXACT_TOKENS):
+        # The first choice only: a server that names tokens by their text has fewer names than parts of words.
+        (theirs,), (expected,) = (each.expect([cut], [None], 1, 1, _quiet) for each in (model, ours))
+        np.testing.assert_allclose(theirs.top_probabilities, expected.top_probabilities, atol=1e-4)
+
+
+def _read_otherwise(model: LanguageModel, ids: list[int]) -> bool:
+    return model.tokens.encode(model.tokens.decode_many([ids])[0]) != ids
 
 
 def test_a_continuation_answers_its_own_prompt(model: LanguageModel) -> None:

@@ -27,7 +27,7 @@ async def begun(coordinator: RunningCoordinator, home: Path, team: Team) -> str:
     async with open_channel(coordinator.address) as channel:
         spec = small_spec(generations=1, dataset=write_dataset(home))
         name = (await CoordinatorClient(channel).create_run(spec)).name
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         while not any(lock.locked() for lock in team.at_work.values()):
             await asyncio.sleep(0.01)
     return name

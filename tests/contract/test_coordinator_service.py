@@ -96,7 +96,7 @@ def swift(place: Place) -> Iterator[None]:
 
 async def wait_until(condition: Callable[[], bool]) -> None:
     """Return once something is true."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -153,7 +153,7 @@ async def test_a_coordinator_whose_database_was_taken_meanwhile_is_told_and_writ
     await asyncio.to_thread(kill_sessions, url)
     second = await DatabaseLock.take(address)
     first.keep(lost.set, AsyncMock())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         await lost.wait()
     with pytest.raises(Unavailable):
         await history.create_run("a", a_run(small_spec(), "a"), None)

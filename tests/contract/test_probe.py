@@ -29,5 +29,14 @@ async def test_a_server_is_healthy_while_it_serves_and_not_any_more_once_it_is_g
     assert await asyncio.to_thread(main, [server.address]) == 1
 
 
+async def test_of_several_addresses_one_has_to_serve() -> None:
+    server = await serve(nothing, "127.0.0.1:0")
+    try:
+        assert await asyncio.to_thread(main, ["127.0.0.1:1", server.address]) == 0
+        assert await asyncio.to_thread(main, ["127.0.0.1:1", "127.0.0.1:2"]) == 1
+    finally:
+        await server.stop(grace=0.0)
+
+
 def test_it_tells_how_it_is_used() -> None:
     assert main([]) == 2

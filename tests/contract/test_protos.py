@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-SERVICES = {"GeneratorService", "TrainerService", "AnalyzerService", "CoordinatorService", "MonitorService"}
+SERVICES = {
+    "GeneratorService",
+    "TrainerService",
+    "AnalyzerService",
+    "CoordinatorService",
+    "MonitorService",
+    "ExternalScaler",
+}
 
 
 def generated(folder: Path) -> dict[str, bytes]:
@@ -52,7 +59,7 @@ def buf_workspace(root: Path, tmp_path: Path) -> Path:
     subprocess.run(generate, check=True, capture_output=True)
     shutil.rmtree(workspace / "google/protobuf")
     config = workspace / "buf.yaml"
-    config.write_text(config.read_text().replace("lint:\n", "lint:\n  ignore:\n    - google\n"))
+    config.write_text(config.read_text().replace("  ignore:\n", "  ignore:\n    - google\n", 1))
     return workspace
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import s3fs
+from botocore.retries.standard import ExponentialBackoff
 
 from ouroscope.errors import OuroscopeError, PreconditionFailed, StorageFull, Unavailable
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
@@ -31,10 +32,18 @@ def proxy(object_store: ObjectStore, s3: str, monkeypatch: pytest.MonkeyPatch) -
         yield found
 
 
+@pytest.fixture(autouse=True)
+def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried again is tried at once: how long the driver waits in between is not ours."""
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda backoff, context: 0.01)
+
+
 @pytest.fixture
-def store(proxy: FaultProxy, s3: str, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
-    """A store behind the proxy, that is as patient as in production but not as slow."""
-    quick = {"retries": {"mode": "standard", "max_attempts": 4}, "connect_timeout": 2, "read_timeout": 1}
+def store(request: pytest.FixtureRequest, proxy: FaultProxy, s3: str, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
+    """A store behind the proxy, that is as patient as in production; not where the fault is that an answer is slow."""
+    params = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    patience = 1 if params.get("fault") is SLOW else 60
+    quick = {"retries": {"mode": "standard", "max_attempts": 4}, "connect_timeout": 20, "read_timeout": patience}
     monkeypatch.setattr(module, "OPTIONS", {"config_kwargs": quick, "default_block_size": 5 * MIB})
     return ArtifactStore(s3)
 
@@ -43,7 +52,7 @@ def store(proxy: FaultProxy, s3: str, monkeypatch: pytest.MonkeyPatch) -> Artifa
 def impatient(proxy: FaultProxy, s3: str, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
     """A store that gives up soon, for trouble that lasts."""
     monkeypatch.setattr(s3fs.S3FileSystem, "retries", 2)
-    quick = {"retries": {"mode": "standard", "max_attempts": 1}, "connect_timeout": 2, "read_timeout": 1}
+    quick = {"retries": {"mode": "standard", "max_attempts": 1}, "connect_timeout": 20, "read_timeout": 60}
     monkeypatch.setattr(module, "OPTIONS", {"config_kwargs": quick, "default_block_size": 5 * MIB})
     return ArtifactStore(s3)
 
@@ -153,6 +162,7 @@ ANSWERS: list[tuple[str, str, type[OuroscopeError], str]] = [
     ("507", "XMinioStorageFull", StorageFull, "no room left"),
     ("403", "QuotaExceeded", StorageFull, "no room left"),
     ("404", "NoSuchBucket", PreconditionFailed, "does not exist"),
+    ("403", "RequestTimeTooSkewed", PreconditionFailed, "set both by NTP"),
 ]
 
 

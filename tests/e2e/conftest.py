@@ -44,18 +44,23 @@ def ouroscope(environment: dict[str, str], tmp_path: Path) -> Ouroscope:
 
 
 @pytest.fixture
-def inside(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ouroscope:
+def inside(environment: dict[str, str], tmp_path: Path) -> Ouroscope:
     """Commands in this process, for what they say and write: the same code without a start of Python for each.
 
     What escapes a command fails the test; a process of its own is for ports, pipes, signals and the end of a process.
     """
 
     def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        with monkeypatch.context() as there:
-            there.chdir(tmp_path)
-            for name, value in {**environment, **environ}.items():
-                there.setenv(name, value)
-            done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+        return here({**environment, **environ}, tmp_path, *arguments)
 
     return run
+
+
+def here(environment: dict[str, str], folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Carry out a command in this process, as if it had been started in `folder` with this environment."""
+    with pytest.MonkeyPatch.context() as there:
+        there.chdir(folder)
+        for name, value in environment.items():
+            there.setenv(name, value)
+        done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)

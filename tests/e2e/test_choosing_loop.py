@@ -17,6 +17,7 @@ from ouroscope.corpora.stored import read_corpus
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import Document, Origin
 from ouroscope.store import ArtifactStore
+from tests.e2e.conftest import here
 from tests.e2e.specs import write_small_spec
 from tests.unit.generator.classifiers_setup import LABELS, write_bert
 
@@ -59,14 +60,10 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
     spec.write_text(yaml.safe_dump({**told, "arms": arms(classifier), "documents": 20}))
     environment = {**os.environ, "OUROSCOPE_HOME": str(folder / "home"), "NO_COLOR": "1", "COLUMNS": "200"}
 
-    def run(*arguments: str) -> str:
-        command = [sys.executable, "-m", "ouroscope_app", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    run("run", str(spec), "--name", "chosen", "--json")
-    shown = json.loads(run("runs", "show", "chosen", "--json"))
+    command = [sys.executable, "-m", "ouroscope_app", "run", str(spec), "--name", "chosen", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(here(environment, folder, "runs", "show", "chosen", "--json").stdout)
     return Loop(ArtifactStore(folder / "home" / "store"), shown["generations"])
 
 

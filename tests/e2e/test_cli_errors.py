@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -149,8 +150,8 @@ def test_several_wrong_values_are_told_at_once(inside: Ouroscope) -> None:
     assert all(f"--set {field}: " in done.stderr for field in ("documents", "generations", "sampling.top_p"))
 
 
-def test_an_unknown_model(ouroscope: Ouroscope, tmp_path: Path) -> None:
-    done = ouroscope("run", str(write_small_spec(tmp_path)), "--set", "model=ouro-huge")
+def test_an_unknown_model(inside: Ouroscope, tmp_path: Path) -> None:
+    done = inside("run", str(write_small_spec(tmp_path)), "--set", "model=ouro-huge")
     assert done.returncode != 0
     assert "ouro-huge" in done.stderr
     assert "Traceback" not in done.stderr
@@ -173,8 +174,8 @@ def taken_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def test_a_port_in_use(ouroscope: Ouroscope, taken_port: int) -> None:
-    assert str(taken_port) in told(ouroscope("run", "--metrics-port", str(taken_port)))
+def test_a_port_in_use(ouroscope: Ouroscope, inside: Ouroscope, taken_port: int) -> None:
+    assert str(taken_port) in told(inside("run", "--metrics-port", str(taken_port)))
     served = ouroscope("serve", "analyzer", OURO_ANALYZER_ADDRESS=f"127.0.0.1:{taken_port}")
     assert served.returncode != 0
     assert str(taken_port) in served.stderr
@@ -195,9 +196,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_full_disk(ouroscope: Ouroscope, small_disk: Path) -> None:
+def test_a_full_disk(inside: Ouroscope, small_disk: Path, tmp_path: Path) -> None:
     (small_disk / "fill").write_bytes(b"0" * 900_000)
-    done = ouroscope("corpus", "build", "embedded", OUROSCOPE_HOME=str(small_disk / "home"))
+    # Words that no compression makes smaller than what is left of the disk.
+    words = random.Random(0)
+    lines = [json.dumps({"text": " ".join(words.randbytes(8).hex() for _ in range(100))}) for _ in range(500)]
+    (tmp_path / "large.jsonl").write_text("\n".join(lines) + "\n")
+    done = inside("corpus", "build", "large.jsonl", OUROSCOPE_HOME=str(small_disk / "home"))
     assert "space" in told(done) or "full" in told(done)
     manifests = list((small_disk / "home").rglob("manifest.json"))
     assert manifests == []

@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import pytest
 from ouroscope.canonical import to_plain
 from ouroscope_app.embedded import coordinator_client, threads_each
 from ouroscope_app.specs import load_spec
-from tests.e2e.conftest import Ouroscope
+from tests.e2e.conftest import Ouroscope, here
 from tests.e2e.specs import write_small_spec
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -51,13 +52,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[di
     environment = {**os.environ, "OUROSCOPE_HOME": str(folder / "home"), "NO_COLOR": "1"}
     spec = write_small_spec(folder)
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "ouroscope_app", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
-
-    done = run("run", str(spec), "--name", "first", "--json")
+    command = [sys.executable, "-m", "ouroscope_app", "run", str(spec), "--name", "first", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
-    return folder, results(run, "first"), json.loads(done.stdout)
+    return folder, results(partial(here, environment, folder), "first"), json.loads(done.stdout)
 
 
 def test_a_run_goes_from_text_to_verdict(undisturbed: tuple[Path, list[dict[str, Any]], dict[str, Any]]) -> None:
@@ -96,7 +94,7 @@ def kill(process: subprocess.Popen[str]) -> None:
     """SIGKILL, then see that nobody is left of its session."""
     group = process.pid
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     wait_until(lambda: not [p for p in psutil.process_iter() if os.getsid(p.pid) == group and p.status() != "zombie"])
 
 
@@ -107,6 +105,7 @@ KILLS = int(os.environ.get("OUROSCOPE_TEST_KILLS", "2"))
 def test_a_run_that_is_killed_and_resumed_ends_with_the_same_results(
     undisturbed: tuple[Path, list[dict[str, Any]], dict[str, Any]],
     ouroscope: Ouroscope,
+    inside: Ouroscope,
     environment: dict[str, str],
     home: Path,
 ) -> None:
@@ -124,7 +123,7 @@ def test_a_run_that_is_killed_and_resumed_ends_with_the_same_results(
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0
     assert json.loads(output)["state"] == "SUCCEEDED"
-    assert results(ouroscope, "killed") == expected
+    assert results(inside, "killed") == expected
 
 
 SERVICES = ("generator", "trainer", "analyzer", "coordinator")
@@ -152,7 +151,7 @@ def four_processes(environment: dict[str, str]) -> Iterator[dict[str, str]]:
     for process in served:
         process.terminate()
     for process in served:
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
     assert [process.returncode for process in served] == [0, 0, 0, 0], "drains on SIGTERM and exits with 0"
 
 
@@ -186,4 +185,4 @@ async def test_the_loop_runs_across_four_processes_and_shows_itself_to_prometheu
     assert 'ouroscope_run_state{run="apart",state="RUNNING"} 1.0' in seen
     check = subprocess.run([program("promtool"), "check", "metrics"], input=seen, capture_output=True, text=True)
     assert (check.returncode, check.stdout + check.stderr) == (0, "")
-    wait_until(lambda: 'run="apart"' not in scrape(four_processes["metrics"]), timeout=30)
+    wait_until(lambda: 'run="apart"' not in scrape(four_processes["metrics"]))

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 from ouroscope.embedded import model_directory
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.store import ArtifactStore
+from tests.e2e.conftest import here
 from tests.e2e.specs import write_small_spec
 from tests.servers.lora import LoraStandIn
 from tests.servers.running import running
@@ -66,34 +67,23 @@ class Loop:
         return ArtifactStore(self.home / "store")
 
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def runner(home: Path) -> Run:
-    environment = {**os.environ, "OUROSCOPE_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "200"}
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "ouroscope_app", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     folder = tmp_path_factory.mktemp("served")
-    run, directory = runner(folder / "home"), folder / "shared"
+    environment = {**os.environ, "OUROSCOPE_HOME": str(folder / "home"), "NO_COLOR": "1", "COLUMNS": "200"}
+    directory = folder / "shared"
     directory.mkdir()
-    base = run("models", "import", "ouro-tiny").stdout.strip()
+    base = here(environment, folder, "models", "import", "ouro-tiny").stdout.strip()
     server = LoraStandIn(model_directory("ouro-tiny"), "tiny")
     with running(server.application) as url:
         declared = folder / "backends.yaml"
         declared.write_text(BACKENDS.format(url=url, base=base, directory=directory))
         settings = [part for setting in SETTINGS for part in ("--set", setting)]
-        spec = str(write_small_spec(folder))
-        done = run("run", spec, "--name", "served", "--backends", str(declared), "--json", *settings)
+        asked = ["run", str(write_small_spec(folder)), "--name", "served", "--backends", str(declared), *settings]
+        command = [sys.executable, "-m", "ouroscope_app", *asked, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
         assert done.returncode == 0, done.stderr
-        shown = json.loads(run("runs", "show", "served", "--json").stdout)
+        shown = json.loads(here(environment, folder, "runs", "show", "served", "--json").stdout)
         yield Loop(folder / "home", server, shown["generations"], base)
 
 

@@ -41,7 +41,7 @@ def transformers_serve(model: Path, folder: Path) -> Iterator[str]:
             stderr=subprocess.STDOUT,
         )
     try:
-        wait_until(lambda: _answers(f"http://127.0.0.1:{port}", process, folder / "log.txt"), seconds=180)
+        wait_until(lambda: _answers(f"http://127.0.0.1:{port}", process, folder / "log.txt"), seconds=900)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()

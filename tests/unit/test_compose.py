@@ -128,4 +128,4 @@ def test_an_image_gets_all_that_the_wheel_is_made_of() -> None:
     included = re.findall(r'^"(\w+)" = "ouroscope/embedded/\w+"$', project, re.MULTILINE)
     kept = set(re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
     assert included
-    assert {*packages, *included, "pyproject.toml", "constraints.txt", "README.md", "LICENSE"} == kept
+    assert {*packages, *included, "pyproject.toml", "constraints.txt", "README.md", "LICENSE", "deploy/image"} == kept

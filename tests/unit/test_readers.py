@@ -307,6 +307,15 @@ def test_a_row_group_that_grows_beyond_the_limit_is_refused(put: Put) -> None:
     assert "row group" in error_of(LimitExceeded, path, limits=Limits(decompressed_bytes=1000))
 
 
+def test_a_text_that_a_parquet_file_repeats_without_end_stops_at_the_limit(put: Put) -> None:
+    """Of a few KiB that say nothing of it: each of a million rows may be the same entry of a dictionary."""
+    path = put("a.parquet", as_parquet(["x" * 5000] * 2000))
+    assert path.stat().st_size < 10_000
+    limits = Limits(decompressed_bytes=1_000_000)
+    assert "grows beyond" in error_of(LimitExceeded, path, limits=limits)
+    assert len(texts_of(path, limits=Limits(decompressed_bytes=10_000_000))) == 2000
+
+
 def test_a_bomb_costs_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "bomb.txt.gz"
     with gzip.open(path, "wb", compresslevel=1) as file:

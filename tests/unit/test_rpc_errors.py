@@ -116,7 +116,7 @@ def test_problems_that_do_not_fit_are_counted():
         (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExceeded),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.LimitExceeded),
         (grpc.StatusCode.UNIMPLEMENTED, errors.CapabilityMissing),
-        (grpc.StatusCode.CANCELLED, errors.Cancelled),
+        (grpc.StatusCode.CANCELLED, errors.Unavailable),
         (grpc.StatusCode.NOT_FOUND, errors.NotFound),
         (grpc.StatusCode.INTERNAL, errors.Internal),
         (grpc.StatusCode.UNKNOWN, errors.Internal),
@@ -155,7 +155,8 @@ def test_a_connection_that_broke_is_not_told_as_one_that_never_was(details):
     "details",
     [
         "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: connect: Connection refused (111)",
-        "connections to all backends failing; last error: Failed to connect to remote host: Connection reset by peer",
+        "ring hash cannot find a connected endpoint; first failure: Failed to connect to remote host: Connection reset",
+        "ring hash cannot find a connected endpoint; first failure: recvmsg:Connection reset by peer",
         "DNS resolution failed for nowhere: Domain name not found",
         "",
     ],

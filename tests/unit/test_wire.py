@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +30,7 @@ from ouroscope.records.runs import ArmSpec, DatasetSpec, DomainSpec, EditSpec, E
 from ouroscope.records.selection import SelectDocuments, SelectionSource, SelectionSpec
 from ouroscope.records.training import FineTune, LoraSpec, Recipe
 from ouroscope.shapes import shapes_of
-from ouroscope.v1 import analyzer_pb2, document_pb2, generator_pb2
+from ouroscope.v1 import analyzer_pb2, document_pb2, generator_pb2, monitor_pb2
 from ouroscope.wire import ONLY_ON_THE_WIRE, PAIRS, NotEncodable, from_proto, many_from_proto, message_of, to_proto
 
 PAIR_IDS = [kind.__name__ for kind in PAIRS]
@@ -340,6 +341,13 @@ def test_an_impossible_message_is_refused_by_the_record() -> None:
     with pytest.raises(InvalidRequest) as caught:
         from_proto(SamplingSpec, generator_pb2.SamplingSpec(temperature=11, top_p=0))
     assert [problem.field for problem in caught.value.problems] == ["temperature", "top_p"]
+
+
+@pytest.mark.parametrize(("seconds", "nanos"), [(2**63 - 1, 0), (-(2**63), 0), (0, -1), (0, 2**31 - 1)])
+def test_a_time_that_no_calendar_has_is_refused(seconds: int, nanos: int) -> None:
+    message = monitor_pb2.Monitor(create_time=Timestamp(seconds=seconds, nanos=nanos))
+    with pytest.raises(InvalidRequest, match="years 1 to 9999"):
+        from_proto(Monitor, message)
 
 
 def test_many_messages_become_a_tuple() -> None:

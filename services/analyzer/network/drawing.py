@@ -1,16 +1,22 @@
-"""A network for people and other programs: its most central concepts, the whole as GraphML or JSON."""
+"""A network for people and other programs: its most central concepts, the whole as GraphML or JSON.
+
+NetworkX is imported when the first network is exported: an analyzer starts without it.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+from typing import TYPE_CHECKING
 
-import networkx as nx
 import numpy as np
 
 from ouroscope.records.analysis import Concept, NetworkDrawing, Relation
 from services.analyzer.cells import Ints
 from services.analyzer.network.edges import EdgeTable
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 RELATIONS_PER_CONCEPT = 5
 """A drawing shows the strongest relations, at most so many for each of its concepts."""
@@ -57,6 +63,8 @@ def relations_among(table: EdgeTable, chosen: Ints) -> Ints:
 
 def as_networkx(table: EdgeTable, concepts: int = 0) -> nx.Graph:
     """Return the network with words as nodes and the attribute `weight` on edges; 0 concepts means all."""
+    import networkx as nx
+
     chosen, names = most_central(table, concepts or len(table)), table.names
     graph = nx.Graph(construction=table.construction)
     graph.add_nodes_from(names[node] for node in chosen)
@@ -68,6 +76,8 @@ def as_networkx(table: EdgeTable, concepts: int = 0) -> nx.Graph:
 
 def graphml(graph: nx.Graph) -> bytes:
     """Write `graph` as GraphML in UTF-8."""
+    import networkx as nx
+
     content = io.BytesIO()
     nx.write_graphml_xml(graph, content)
     return content.getvalue()
@@ -75,4 +85,6 @@ def graphml(graph: nx.Graph) -> bytes:
 
 def node_link_json(graph: nx.Graph) -> bytes:
     """Write `graph` as node-link JSON in UTF-8, the form that `networkx.node_link_graph` reads with edges="edges"."""
+    import networkx as nx
+
     return json.dumps(nx.node_link_data(graph, edges="edges"), ensure_ascii=False, sort_keys=True).encode()

@@ -16,7 +16,7 @@ from ouroscope.records.progress import Progress
 from services.analyzer.parsing.parsed import PARSED, Need, Parsed, join
 from services.analyzer.parsing.pieces import batches, pieces
 from services.analyzer.parsing.pipeline import Piece, Pipeline
-from services.analyzer.parsing.sources import SHIPPED, Source, find
+from services.analyzer.parsing.sources import SHIPPED, Source, find, here
 from services.analyzer.rungs import RungSample
 
 NONE = "none"
@@ -97,4 +97,4 @@ def parse_batch(source: Source, needs: frozenset[Need], batch: Iterable[Piece]) 
 
 @functools.lru_cache(maxsize=2)
 def _pipeline(source: Source) -> Pipeline:
-    return Pipeline(source)
+    return Pipeline(here(source))

@@ -95,6 +95,22 @@ def find(name: str) -> Source:
     )
 
 
+def here(source: Source) -> Source:
+    """Return the same pipeline as it lies on this machine, which may be another than the one where it was named.
+
+    Raises:
+        PreconditionFailed: it is not here, or what has its name here is another.
+    """
+    found = read(source.path, source.package) if _is_folder(source.path) else find(source.identity.split(" ")[0])
+    if found.identity != source.identity:
+        raise PreconditionFailed(
+            f"the pipeline {source.identity!r} is another one on a machine that is to parse ({found.identity!r}); "
+            "install the same on all",
+            parser=source.identity,
+        )
+    return found
+
+
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()

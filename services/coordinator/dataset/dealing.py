@@ -23,20 +23,22 @@ from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import Document
 from ouroscope.records.progress import Progress
 from ouroscope.records.runs import DomainSpec
+from ouroscope.security.allowed import EVERYTHING, AllowedSources
 from ouroscope.store import ArtifactStore
-from services.coordinator.dataset.sources import EMBEDDED, documents_of
+from services.coordinator.dataset.sources import EMBEDDED, documents_of, hub_text
 from services.coordinator.dataset.texts import Parts
 
 Report = Callable[[Progress], None]
 
 
-def parts_of(store: ArtifactStore, domain: DomainSpec, report: Report) -> Parts:
+def parts_of(store: ArtifactStore, domain: DomainSpec, report: Report, allowed: AllowedSources = EVERYTHING) -> Parts:
     """Return the two parts of a domain.
 
     The embedded corpus and what the Hub pins by a commit are remembered, since reading them takes long.
 
     Raises:
         NotFound: the source is not there.
+        NotPermitted: it is none of the allowed ones.
         InvalidRequest: it cannot be read, or is empty.
         PreconditionFailed: one of the parts would be empty.
         Unavailable: the Hub does not answer.
@@ -44,10 +46,11 @@ def parts_of(store: ArtifactStore, domain: DomainSpec, report: Report) -> Parts:
     if domain.source == EMBEDDED:
         return _of_libraries(store, domain, _embedded(store, report))
     if not is_hub(domain.source):
-        return _read(store, domain)
+        return _read(store, domain, allowed)
+    allowed.check_hub(hub_text(domain).repository)
     key = digest_of("services.coordinator.dataset.hub/1", domain)
     if (known := store.get_result(key, Parts)) is None:
-        known = _read(store, domain)
+        known = _read(store, domain, allowed)
         store.put_result(key, known)
     return known
 
@@ -83,8 +86,8 @@ def _taken(store: ArtifactStore, ref: ArtifactRef, domain: DomainSpec) -> Iterat
             yield document
 
 
-def _read(store: ArtifactStore, domain: DomainSpec) -> Parts:
-    documents = (_named(domain, document) for document in documents_of(domain))
+def _read(store: ArtifactStore, domain: DomainSpec, allowed: AllowedSources) -> Parts:
+    documents = (_named(domain, document) for document in documents_of(domain, allowed))
     return _keep(store, [(part_of(document.text), document) for document in documents], {Part.TRAIN, Part.PROMPT})
 
 

@@ -22,6 +22,7 @@ from ouroscope.errors import (
     InvalidRequest,
     LimitExceeded,
     NotFound,
+    NotPermitted,
     OuroscopeError,
     PreconditionFailed,
     UntrustedArtifact,
@@ -30,6 +31,7 @@ from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import Document
 from ouroscope.records.progress import Progress
 from ouroscope.records.runs import DomainSpec, RunSpec
+from ouroscope.security.allowed import EVERYTHING, AllowedSources
 from ouroscope.seeds import derive_seed
 from ouroscope.store import ArtifactStore
 from services.coordinator.dataset.dealing import Report, parts_of
@@ -39,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 Unreadable = list[tuple[str, OuroscopeError]]
 """Domains that cannot be read, and why."""
-AT_FAULT = (NotFound, InvalidRequest, PreconditionFailed, LimitExceeded, UntrustedArtifact)
+AT_FAULT = (NotFound, NotPermitted, InvalidRequest, PreconditionFailed, LimitExceeded, UntrustedArtifact)
 """Errors of a text; what waiting may mend is raised at once."""
 UNIGRAM_DOCUMENTS = 2000
 """Human documents on which the unigram model is fitted that the base model is measured beside."""
@@ -62,16 +64,17 @@ class Domain:
         return self.spec.name
 
 
-def prepare(store: ArtifactStore, spec: RunSpec, report: Report) -> Dataset:
+def prepare(store: ArtifactStore, spec: RunSpec, report: Report, allowed: AllowedSources = EVERYTHING) -> Dataset:
     """Return the corpora of a run; the same specification and the same text give the same ones.
 
     Raises:
         NotFound: a source is not there.
+        NotPermitted: it is none of the allowed ones.
         InvalidRequest: it cannot be read, or is empty.
         PreconditionFailed: a domain has too little text for what is asked; told of all domains at once.
         Unavailable: the Hub does not answer.
     """
-    domains, unreadable = _dealt(store, spec, report)
+    domains, unreadable = _dealt(store, spec, report, allowed)
     _check_all(spec, domains, unreadable)
     report(Progress(stage="dataset", done=2, total=3, unit="steps"))
     every = _texts(store, spec, domains)
@@ -94,13 +97,15 @@ def joined(store: ArtifactStore, corpora: Sequence[ArtifactRef]) -> ArtifactRef:
     return write_corpus(store, chain.from_iterable(read_corpus(store, corpus) for corpus in corpora))
 
 
-def _dealt(store: ArtifactStore, spec: RunSpec, report: Report) -> tuple[tuple[Domain, ...], Unreadable]:
+def _dealt(
+    store: ArtifactStore, spec: RunSpec, report: Report, allowed: AllowedSources
+) -> tuple[tuple[Domain, ...], Unreadable]:
     """Read every domain, in alphabetical order, so that the order in which they are named changes nothing."""
     found, unreadable = list[Domain](), list[tuple[str, OuroscopeError]]()
     sources = sorted(spec.dataset.sources(), key=lambda domain: domain.name)
     for domain in sources:
         try:
-            parts = parts_of(store, domain, report)
+            parts = parts_of(store, domain, report, allowed)
         except AT_FAULT as error:
             unreadable.append((domain.name, error))
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations, islice
-from pathlib import Path
 
 from ouroscope.corpora.docstrings import SOURCES
 from ouroscope.corpora.hub import HubText, check_hub, hub_documents, is_hub
@@ -14,20 +13,22 @@ from ouroscope.corpora.sources import version_of
 from ouroscope.errors import FieldProblem, InvalidRequest, NotFound, OuroscopeError, PreconditionFailed
 from ouroscope.records.documents import Document, Origin
 from ouroscope.records.runs import DatasetSpec, DomainSpec
+from ouroscope.security.allowed import EVERYTHING, AllowedSources
 
 EMBEDDED = "embedded"
 
 
-def check_source(dataset: DatasetSpec) -> None:
+def check_source(dataset: DatasetSpec, allowed: AllowedSources = EVERYTHING) -> None:
     """Check that every source can be there, without reading any; cheap enough for every request.
 
     Raises:
         NotFound: there is no such file.
+        NotPermitted: it is none of the allowed ones.
         InvalidRequest: a source is described wrongly, or two domains share their text; with every problem.
         CapabilityMissing: a data set of the Hub is named and the library that reads it is not installed.
     """
     domains = dataset.sources()
-    found = [(_field(dataset, position), _problem(domain)) for position, domain in enumerate(domains)]
+    found = [(_field(dataset, position), _problem(domain, allowed)) for position, domain in enumerate(domains)]
     errors = [(field, error) for field, error in found if error is not None]
     errors += [("dataset.domains", error) for pair in combinations(domains, 2) for error in _overlap(*pair)]
     raise_all(errors)
@@ -42,17 +43,22 @@ def raise_all(errors: Sequence[tuple[str, OuroscopeError]]) -> None:
         raise InvalidRequest(f"the data set is not valid: {told}", [FieldProblem(f, e.message) for f, e in errors])
 
 
-def documents_of(domain: DomainSpec) -> Iterator[Document]:
+def documents_of(domain: DomainSpec, allowed: AllowedSources = EVERYTHING) -> Iterator[Document]:
     """Yield the documents of a domain that is not embedded, at most as many as it asks for.
 
     Raises:
         NotFound: the source is not there.
-        InvalidRequest: it cannot be read, has no text in `text_field`, or says that it is synthetic.
+        NotPermitted: it, or a file that a link in it leads to, is none of the allowed ones.
+        InvalidRequest: it cannot be read, has no text in `text_field` or no summary in `summary_field`, or says that
+            it is synthetic.
         Unavailable: the Hub does not answer.
     """
+    text, summary = domain.text_field, domain.summary_field
     if is_hub(domain.source):
-        return hub_documents(hub_text(domain), text_field=domain.text_field, documents=domain.documents)
-    found = read_documents(Path(domain.source).expanduser(), text_field=domain.text_field)
+        allowed.check_hub(hub_text(domain).repository)
+        return hub_documents(hub_text(domain), text_field=text, summary_field=summary, documents=domain.documents)
+    path = allowed.path(domain.source)
+    found = read_documents(path, text_field=text, summary_field=summary, opens=allowed.open)
     return _human(islice(found, domain.documents or None))
 
 
@@ -67,22 +73,23 @@ def _field(dataset: DatasetSpec, position: int) -> str:
     return f"dataset.domains[{position}]" if dataset.domains else "dataset"
 
 
-def _problem(domain: DomainSpec) -> OuroscopeError | None:
+def _problem(domain: DomainSpec, allowed: AllowedSources) -> OuroscopeError | None:
     try:
-        _check(domain)
+        _check(domain, allowed)
     except OuroscopeError as error:
         return error
     return None
 
 
-def _check(domain: DomainSpec) -> None:
+def _check(domain: DomainSpec, allowed: AllowedSources) -> None:
     if domain.libraries and domain.source != EMBEDDED:
         raise InvalidRequest(f"libraries are parts of the source {EMBEDDED!r}; leave them out for other sources")
     if domain.source == EMBEDDED:
         _check_libraries(domain.libraries)
     elif is_hub(domain.source):
         check_hub(hub_text(domain))
-    elif not Path(domain.source).expanduser().exists():
+        allowed.check_hub(hub_text(domain).repository)
+    elif not allowed.path(domain.source).exists():
         raise NotFound(
             f"there is no file or folder {domain.source[:200]!r}; give a path that exists, `{EMBEDDED}` or "
             "hf://OWNER/NAME"

@@ -32,15 +32,20 @@ def migrate(connection: sa.Connection) -> None:
     Raises:
         PreconditionFailed: a newer program made the tables.
     """
-    if _is_there(connection, "alembic_version") and _revision(connection) == HEAD:
+    if revision_of(connection) == HEAD:
         return
     _take_turns(connection)
     # Somebody may have been faster while we waited.
-    found = _revision(connection) if _is_there(connection, "alembic_version") else None
+    found = revision_of(connection)
     if found != HEAD:
         _check_first_tables(connection, found)
         _upgrade(connection)
         log.info("tables.migrated", before=found, now=HEAD)
+
+
+def revision_of(connection: sa.Connection) -> str | None:
+    """Return how far the tables of a database have come; None where there are none, or of before the migrations."""
+    return _revision(connection) if _is_there(connection, "alembic_version") else None
 
 
 def _take_turns(connection: sa.Connection) -> None:

@@ -29,10 +29,11 @@ from ouroscope.stored_models import StoredModel, stored_model
 from ouroscope.tokens import Tokens
 from services.generator.in_process import device as devices
 from services.generator.in_process.classifier import HfClassifier
+from services.generator.in_process.lanes import is_shareable
 from services.generator.in_process.loaded import LoadedModel, adapter_of, load_weights
 from services.generator.in_process.model import HfModel
 from services.generator.models import stored_shape
-from services.generator.plan import batch_size
+from services.generator.plan import batch_size, lanes
 
 log = structlog.get_logger(__name__)
 
@@ -81,8 +82,8 @@ class HfBackend:
     @property
     def capabilities(self) -> frozenset[Capability]:
         """Return what its models can do; only on the processor is it proved that equal requests give equal text."""
-        able = {Capability.GENERATE, Capability.SCORE}
-        return frozenset(able | {Capability.REPRODUCIBLE} if self._device == "cpu" else able)
+        able = frozenset(Capability)
+        return able if self._device == "cpu" else able - {Capability.REPRODUCIBLE}
 
     def hold(self, check: Callable[[], None]) -> AbstractContextManager[None]:
         """Return at once: every step has its own weights, under the lock of the device."""
@@ -138,12 +139,15 @@ class HfBackend:
         tokens = Tokens.open(stored.directory)
         if tokens.largest >= shape.vocabulary:
             raise UntrustedArtifact("the model is refused: its tokenizer knows more tokens than its weights")
+        weights = load_weights(stored.directory, self._dtype, self._device)
+        together = self._device == "cpu" and is_shareable(weights)
         return LoadedModel(
-            load_weights(stored.directory, self._dtype, self._device),
+            weights,
             tokens,
             shape.context_tokens,
             self._lock,
             threads=self._threads,
+            lanes=lanes(shape, self._threads) if together else 1,
             kept=self._kept_adapters,
             directory=stored.directory,
         )

@@ -64,6 +64,7 @@ class LoadedModel:
         lock: threading.RLock,
         *,
         threads: int,
+        lanes: int = 1,
         kept: int = 1,
         directory: Path | None = None,
     ) -> None:
@@ -75,13 +76,15 @@ class LoadedModel:
             context_tokens: Longest input.
             lock: Of the device.
             threads: Of one operation on the processor.
+            lanes: Batches of given texts that are looked at side by side, with one thread each.
             kept: Adapters that stay in memory.
             directory: Its verified files, for its chat template.
         """
         self.model = model
         self.tokens = tokens
         self.context_tokens = context_tokens
-        self.head = Head.of(model)
+        self.head = Head.of(model, lanes)
+        self.lanes = lanes
         self._lock = lock
         self._threads = threads
         self._adapters = Adapters(model, kept)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from ouroscope.errors import InvalidRequest, LimitExceeded
 from ouroscope.memory import is_lack_of_memory
 from ouroscope.records.generation import SamplingSpec, Served
-from services.generator.backend import Continuation, Expectation, Prompt, Pulse, TokenScores, Written
+from services.generator.backend import Continuation, Examined, Expectation, Prompt, Pulse, TokenScores, Written
 from services.generator.in_process.decoding import continue_prompts
+from services.generator.in_process.lanes import side_by_side
 from services.generator.in_process.loaded import Adapter, LoadedModel
 from services.generator.in_process.redrawing import redraw_texts
-from services.generator.in_process.scoring import expect_next, judge_texts
+from services.generator.in_process.scoring import examine_texts, expect_next
 from services.generator.sampling import noise
 
 log = structlog.get_logger(__name__)
@@ -39,9 +41,9 @@ class HfModel:
 
     def write(self, prompts: Sequence[Prompt], sampling: SamplingSpec, batch_size: int, pulse: Pulse) -> Written:
         """Continue every prompt; see `LanguageModel.write`."""
-        start, ends = self._around(sampling)
+        befores, ends = self._around(prompts, sampling)
         encoded = self.tokens.encode_many([prompt.text for prompt in prompts])
-        inputs = [[*start, *ids] for ids in encoded]
+        inputs = [[*before, *ids] for before, ids in zip(befores, encoded, strict=True)]
         self._check_room(prompts, inputs, sampling.max_new_tokens)
         noise_DN = np.stack([noise(sampling.seed, prompt.id, sampling.max_new_tokens) for prompt in prompts])
 
@@ -49,7 +51,7 @@ class HfModel:
             asked = [inputs[i] for i in batch]
             return continue_prompts(self.loaded.model, asked, noise_DN[batch], sampling, ends, pulse)
 
-        added, smallest = self._batched(list(map(len, inputs)), batch_size, work)
+        added, smallest = self._batched(list(map(len, inputs)), batch_size, work, lambda _: batch_size)
         texts = self.tokens.continued(encoded, added)
         return Written(tuple(Continuation(text, len(ids)) for text, ids in zip(texts, added, strict=True)), smallest)
 
@@ -65,25 +67,36 @@ class HfModel:
         head, inputs = self.loaded.head, self._inputs(prompts)
 
         def work(batch: list[int]) -> list[Expectation]:
-            found = expect_next(head, [inputs[i] for i in batch], [following[i] for i in batch], top_n)
-            pulse(sum(len(inputs[i]) for i in batch))
-            return found
+            return expect_next(head, [inputs[i] for i in batch], [following[i] for i in batch], top_n)
 
-        return self._batched(list(map(len, inputs)), batch_size, work, head.texts_at_once)[0]
+        return self._looked_at(inputs, batch_size, work, pulse)
 
     def judge(
         self, texts: Sequence[Sequence[int]], scored_from: Sequence[int], batch_size: int, pulse: Pulse
     ) -> list[TokenScores]:
         """Score each text; see `LanguageModel.judge`."""
+        found = self.examine(texts, scored_from, [None] * len(texts), 1, batch_size, pulse)
+        return [each.scores for each in found]
+
+    def examine(
+        self,
+        texts: Sequence[Sequence[int]],
+        scored_from: Sequence[int],
+        asked: Sequence[int | None],
+        top_n: int,
+        batch_size: int,
+        pulse: Pulse,
+    ) -> list[Examined]:
+        """Score each text and tell what is expected at a position of it; see `LanguageModel.examine`."""
         before = len(self.tokens.start)
         head, inputs = self.loaded.head, self._inputs(texts)
+        places = [None if place is None else before + place for place in asked]
 
-        def work(batch: list[int]) -> list[TokenScores]:
-            found = judge_texts(head, [inputs[i] for i in batch], [before + scored_from[i] for i in batch])
-            pulse(sum(len(inputs[i]) for i in batch))
-            return found
+        def work(batch: list[int]) -> list[Examined]:
+            firsts = [before + scored_from[i] for i in batch]
+            return examine_texts(head, [inputs[i] for i in batch], firsts, [places[i] for i in batch], top_n)
 
-        return self._batched(list(map(len, inputs)), batch_size, work, head.texts_at_once)[0]
+        return self._looked_at(inputs, batch_size, work, pulse)
 
     def redraw(
         self,
@@ -102,18 +115,16 @@ class HfModel:
 
         def work(batch: list[int]) -> list[NDArray[np.int64]]:
             asked, places = [inputs[i] for i in batch], [before + first[i] for i in batch]
-            found = redraw_texts(head, asked, places, [noises[i] for i in batch], threshold, top_k, never)
-            pulse(sum(len(inputs[i]) for i in batch))
-            return found
+            return redraw_texts(head, asked, places, [noises[i] for i in batch], threshold, top_k, never)
 
-        return self._batched(list(map(len, inputs)), batch_size, work, head.texts_at_once)[0]
+        return self._looked_at(inputs, batch_size, work, pulse)
 
-    def _around(self, sampling: SamplingSpec) -> tuple[tuple[int, ...], list[int]]:
-        """Return the tokens before every prompt, and those that end a document."""
+    def _around(self, prompts: Sequence[Prompt], sampling: SamplingSpec) -> tuple[list[tuple[int, ...]], list[int]]:
+        """Return the tokens before each prompt, and those that end a document."""
         if sampling.chat is None:
-            return self.tokens.start, sorted(self.tokens.ends)
+            return [self.tokens.start] * len(prompts), sorted(self.tokens.ends)
         frame = self.loaded.frame(sampling.chat)
-        return frame.before, sorted(self.tokens.ends | frame.ends)
+        return [frame.before(prompt.summary) for prompt in prompts], sorted(self.tokens.ends | frame.ends)
 
     def _inputs(self, texts: Sequence[Sequence[int]]) -> list[list[int]]:
         inputs = [[*self.tokens.start, *ids] for ids in texts]
@@ -132,37 +143,66 @@ class HfModel:
                 )
             if len(ids) + new_tokens > self.context_tokens:
                 raise InvalidRequest(
-                    f"prompt {prompt.id[:80]!r} has {len(ids)} tokens; with {new_tokens} new ones it does not fit into "
-                    f"the model's context of {self.context_tokens}; lower sampling.max_new_tokens or shorten the prefix"
+                    f"{prompt.spoken(len(ids))}; with {new_tokens} new ones it does not fit into the model's context "
+                    f"of {self.context_tokens}; lower sampling.max_new_tokens or shorten what the model is told"
                 )
+
+    def _looked_at(
+        self, inputs: Sequence[Sequence[int]], size: int, work: Callable[[list[int]], list[Result]], pulse: Pulse
+    ) -> list[Result]:
+        """Return what `work` says of given texts, in their order; batches stand side by side where that is faster."""
+        lengths, lanes, most = list(map(len, inputs)), self.loaded.lanes, self.loaded.head.texts_at_once
+        # Few texts are shared out, so that no lane stays empty.
+        share = -(-sum(lengths) // lanes)
+
+        def done(batch: list[int]) -> None:
+            pulse(sum(lengths[i] for i in batch))
+
+        bound = most if lanes == 1 else lambda longest: min(most(longest), max(1, share // longest))
+        return self._batched(lengths, size, work, bound, lanes, done)[0]
 
     def _batched(
         self,
         lengths: Sequence[int],
         size: int,
         work: Callable[[list[int]], list[Result]],
-        bound: Callable[[int], int] | None = None,
+        bound: Callable[[int], int],
+        lanes: int = 1,
+        done: Callable[[list[int]], None] = lambda _: None,
     ) -> tuple[list[Result], int]:
         """Return the result of every item in its order, and the smallest batch size that was needed.
 
         Items of similar length share a batch; `bound` says how many of one length may. When memory runs out, the batch
-        size is halved from there on.
+        size is halved for what is left. `done` hears of every batch, in the thread of the caller.
         """
         order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
         results: dict[int, Result] = {}
         with self.loaded.weights(self._adapter):
-            while len(results) < len(order):
-                longest = lengths[order[len(results)]]
-                batch = order[len(results) :][: min(size, bound(longest)) if bound else size]
-                found = _unless_out_of_memory(work, batch)
-                if found is not None:
+            while left := [i for i in order if i not in results]:
+                batches = list(_cut(left, lengths, size, bound))
+                for batch, found in side_by_side(batches, partial(_unless_out_of_memory, work), lanes):
+                    if found is None:
+                        size = _halved(batch)
+                        break
                     results.update(zip(batch, found, strict=True))
-                elif len(batch) == 1:
-                    raise LimitExceeded("the memory does not hold a single document of this length; use shorter ones")
-                else:
-                    size = len(batch) // 2
-                    log.warning("model.batch_halved", batch_size=size, reason="out of memory")
+                    done(batch)
         return [results[i] for i in range(len(order))], size
+
+
+def _cut(order: Sequence[int], lengths: Sequence[int], size: int, bound: Callable[[int], int]) -> Iterator[list[int]]:
+    """Yield the batches of items that stand in falling order of their lengths."""
+    begin = 0
+    while begin < len(order):
+        batch = list(order[begin : begin + min(size, bound(lengths[order[begin]]))])
+        yield batch
+        begin += len(batch)
+
+
+def _halved(batch: list[int]) -> int:
+    if len(batch) == 1:
+        raise LimitExceeded("the memory does not hold a single document of this length; use shorter ones")
+    log.warning("model.batch_halved", batch_size=len(batch) // 2, reason="out of memory")
+    return len(batch) // 2
 
 
 def _unless_out_of_memory(work: Callable[[list[int]], list[Result]], batch: list[int]) -> list[Result] | None:

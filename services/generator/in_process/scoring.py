@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ouroscope.probabilities import check_finite, expectations, log_probabilities
-from services.generator.backend import Expectation, TokenScores
+from services.generator.backend import Examined, Expectation, TokenScores
 
 _LOGIT_BYTES = {"cpu": 8 << 20, "cuda": 64 << 20, "mps": 32 << 20}
 """Of one array of float32 logits; about four exist at once."""
@@ -33,10 +33,12 @@ class Head:
     vocabulary: int
     apart: bool
     """Whether the output layer alone turns hidden states into the model's logits: some scale or cap them afterwards."""
+    lanes: int = 1
+    """Batches that share the memory for logits."""
 
     @classmethod
     @torch.inference_mode()
-    def of(cls, model: Any) -> Head:
+    def of(cls, model: Any, lanes: int = 1) -> Head:
         """Find out by trying, on a few tokens."""
         probe = torch.arange(4, device=model.device)[None]
         whole_BTV = model(input_ids=probe, use_cache=False).logits.float()
@@ -45,7 +47,7 @@ class Head:
             apart = bool(torch.allclose(found_BTV, whole_BTV, rtol=1e-3, atol=1e-3))
         except (AttributeError, TypeError, RuntimeError):  # an architecture that is put together in another way
             apart = False
-        return cls(model, vocabulary=int(whole_BTV.shape[-1]), apart=apart)
+        return cls(model, vocabulary=int(whole_BTV.shape[-1]), apart=apart, lanes=lanes)
 
     def texts_at_once(self, positions: int) -> int:
         """Return how many texts of that length one batch may have."""
@@ -55,7 +57,7 @@ class Head:
     @property
     def positions_at_once(self) -> int:
         """Return for how many positions the whole vocabulary is looked at together."""
-        return max(1, _LOGIT_BYTES[self.model.device.type] // (4 * self.vocabulary))
+        return max(1, _LOGIT_BYTES[self.model.device.type] // (4 * self.vocabulary * self.lanes))
 
     def states(self, inputs_BT: Tensor) -> Tensor:
         """Return what `logits` needs per position, as [B, T, H or V]."""
@@ -73,25 +75,52 @@ class Head:
 
 
 @torch.inference_mode()
-def judge_texts(head: Head, texts: Sequence[Sequence[int]], scored_from: Sequence[int]) -> list[TokenScores]:
-    """Return the scores of each text's tokens from position `scored_from` (at least 1) on.
+def examine_texts(
+    head: Head,
+    texts: Sequence[Sequence[int]],
+    scored_from: Sequence[int],
+    asked: Sequence[int | None],
+    top_n: int,
+) -> list[Examined]:
+    """Return the scores of each text's tokens, and what is expected where that is asked; one forward pass for both.
 
     Args:
         head: The model.
         texts: Tokens of each text, start tokens included; at least one token of each is scored.
-        scored_from: First scored position of each text.
+        scored_from: First scored position of each text, at least 1.
+        asked: A scored position of each text, of which the expectation is wanted, or None.
+        top_n: Probabilities kept of an expectation.
     """
     inputs_BT = right_padded([ids[:-1] for ids in texts], head.model.device)
     states_BTX = head.states(inputs_BT)
     rows = [(text, place - 1) for text, ids in enumerate(texts) for place in range(scored_from[text], len(ids))]
     targets = torch.tensor([texts[text][place + 1] for text, place in rows], device=inputs_BT.device)
-    found = [
-        log_probabilities(logits_RV, targets_R) for logits_RV, targets_R in portions(head, states_BTX, rows, targets)
-    ]
+    ends = np.cumsum([len(ids) - first for ids, first in zip(texts, scored_from, strict=True)]).tolist()
+    questions = {
+        end - len(ids) + place: text
+        for text, (end, ids, place) in enumerate(zip(ends, texts, asked, strict=True))
+        if place is not None
+    }
+    found, expected, begin = [], dict[int, Expectation](), 0
+    for logits_RV, targets_R in portions(head, states_BTX, rows, targets):
+        found.append(log_probabilities(logits_RV, targets_R))
+        here = [row for row in range(begin, begin + len(targets_R)) if row in questions]
+        expected.update(_asked(logits_RV, targets_R, begin, here, top_n))
+        begin += len(targets_R)
     log_all, greedy_all = (torch.cat(column).cpu() for column in zip(*found, strict=True))
-    ends = np.cumsum([len(ids) - first for ids, first in zip(texts, scored_from, strict=True)])[:-1]
-    pairs = zip(np.split(log_all.double().numpy(), ends), np.split(greedy_all.numpy(), ends), strict=True)
-    return [TokenScores(log_probabilities, greedy) for log_probabilities, greedy in pairs]
+    pairs = zip(np.split(log_all.double().numpy(), ends[:-1]), np.split(greedy_all.numpy(), ends[:-1]), strict=True)
+    told = {questions[row]: expectation for row, expectation in expected.items()}
+    return [Examined(TokenScores(log, greedy), told.get(text)) for text, (log, greedy) in enumerate(pairs)]
+
+
+def _asked(
+    logits_RV: Tensor, targets_R: Tensor, begin: int, rows: Sequence[int], top_n: int
+) -> Iterator[tuple[int, Expectation]]:
+    """Yield what is expected at some rows; `begin` is the number of the first one in the logits."""
+    if rows:
+        places = torch.tensor(rows, device=targets_R.device) - begin
+        found = expectations(logits_RV[places], targets_R[places], top_n)
+        yield from ((row, Expectation(*each)) for row, each in zip(rows, found, strict=True))
 
 
 @torch.inference_mode()

@@ -47,7 +47,8 @@ class ServerBackend:
         if not self._scores:
             self._problem = self._asked_for_scores()
             self._scores = not self._problem
-        return frozenset({Capability.GENERATE, *([Capability.SCORE] if self._scores else [])})
+        able = {Capability.GENERATE, *self._dialect.honours}
+        return frozenset({*able, Capability.SCORE} if self._scores else able)
 
     @property
     def problem(self) -> str:

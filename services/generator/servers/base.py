@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,17 +59,11 @@ class Dialect(ABC):
 
     choices_score_prompts = False
     """Whether asking for first choices makes the server compute log-probabilities of the whole prompt too."""
+    honours: ClassVar[frozenset[Capability]]
+    """What this kind of server honours beside writing and scoring; the rest it would silently do otherwise."""
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
-
-    @abstractmethod
-    def check(self, sampling: SamplingSpec) -> None:
-        """Refuse what this kind of server cannot do.
-
-        Raises:
-            CapabilityMissing: it would do something else than what is asked.
-        """
 
     @abstractmethod
     async def room(self, replica: Replica, served: Served) -> int | None:

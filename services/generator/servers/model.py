@@ -17,7 +17,16 @@ from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.generation import ChatFormat, SamplingSpec, Served
 from ouroscope.seeds import derive_seed
 from ouroscope.tokens import Tokens
-from services.generator.backend import Continuation, Expectation, Prompt, Pulse, TokenScores, Written
+from services.generator.backend import (
+    Continuation,
+    Examined,
+    Expectation,
+    Prompt,
+    Pulse,
+    TokenScores,
+    Written,
+    check_needs,
+)
 from services.generator.servers.base import Asked, Choices, Dialect, Judged
 from services.generator.servers.transport import Replica, Transport
 from services.generator.servers.weights import Weights
@@ -67,7 +76,7 @@ class ServerModel:
 
     def write(self, prompts: Sequence[Prompt], sampling: SamplingSpec, batch_size: int, pulse: Pulse) -> Written:
         """Continue every prompt; see `LanguageModel.write`."""
-        self._dialect.check(sampling)
+        check_needs(self.served.backend, self._dialect.honours, sampling.needs)
         asked = self._asked(prompts, sampling)
 
         def call(one: Asked) -> Callable[[Replica], Awaitable[Continuation]]:
@@ -117,6 +126,23 @@ class ServerModel:
             found = self._judged(asked, pulse)
         return [TokenScores(judged.log_probabilities, judged.greedy) for judged in found]
 
+    def examine(
+        self,
+        texts: Sequence[Sequence[int]],
+        scored_from: Sequence[int],
+        asked: Sequence[int | None],
+        top_n: int,
+        batch_size: int,
+        pulse: Pulse,
+    ) -> list[Examined]:
+        """Score each text, and ask about positions apart: no server tells both; see `LanguageModel.examine`."""
+        scores = self.judge(texts, scored_from, batch_size, pulse)
+        places = [(ids, place) for ids, place in zip(texts, asked, strict=True) if place is not None]
+        prompts, following = [ids[:place] for ids, place in places], [ids[place] for ids, place in places]
+        expected = iter(self.expect(prompts, following, top_n, batch_size, pulse) if places else ())
+        pairs = zip(scores, asked, strict=True)
+        return [Examined(each, None if place is None else next(expected)) for each, place in pairs]
+
     def _judged(self, texts: Sequence[tuple[list[int], int]], pulse: Pulse) -> list[Judged]:
         """Return what is thought of each text (start included) from some position on."""
 
@@ -127,30 +153,32 @@ class ServerModel:
         return self._transport.run(calls, pulse, tokens=_lengths([ids for ids, _ in texts]), scoring=True)
 
     def _asked(self, prompts: Sequence[Prompt], sampling: SamplingSpec) -> list[Asked]:
-        before, ends = self._around(sampling)
+        befores, ends = self._around(prompts, sampling)
         encoded = self.tokens.encode_many([prompt.text for prompt in prompts])
-        for prompt, ids in zip(prompts, encoded, strict=True):
+        for prompt, before, ids in zip(prompts, befores, encoded, strict=True):
             self._check_room(prompt, len(before) + len(ids), sampling.max_new_tokens)
         seeds = [derive_seed(sampling.seed, prompt.id) for prompt in prompts]
         return [
             Asked(prompt, before, tuple(ids), ends, seed, sampling)
-            for prompt, ids, seed in zip(prompts, encoded, seeds, strict=True)
+            for prompt, before, ids, seed in zip(prompts, befores, encoded, seeds, strict=True)
         ]
 
-    def _around(self, sampling: SamplingSpec) -> tuple[tuple[int, ...], frozenset[int]]:
-        """Return the tokens before every prompt, and those that end a document."""
+    def _around(
+        self, prompts: Sequence[Prompt], sampling: SamplingSpec
+    ) -> tuple[list[tuple[int, ...]], frozenset[int]]:
+        """Return the tokens before each prompt, and those that end a document."""
         if sampling.chat is None:
-            return self.tokens.start, self.tokens.ends
+            return [self.tokens.start] * len(prompts), self.tokens.ends
         frame = self._frame(sampling.chat)
-        return frame.before, self.tokens.ends | frame.ends
+        return [frame.before(prompt.summary) for prompt in prompts], self.tokens.ends | frame.ends
 
     def _check_room(self, prompt: Prompt, length: int, new_tokens: int) -> None:
         if length == 0:
             raise InvalidRequest(f"prompt {prompt.id[:80]!r} is empty and the model has no start token; give prefixes")
         if length + new_tokens > self._room:
             raise InvalidRequest(
-                f"prompt {prompt.id[:80]!r} has {length} tokens; with {new_tokens} new ones it does not fit into the "
-                f"{self._room} that the server has room for; lower sampling.max_new_tokens or shorten the prefix"
+                f"{prompt.spoken(length)}; with {new_tokens} new ones it does not fit into the {self._room} that the "
+                "server has room for; lower sampling.max_new_tokens or shorten what the model is told"
             )
 
     def _check_length(self, inputs: Sequence[Sequence[int]]) -> None:

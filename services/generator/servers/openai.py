@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ouroscope.errors import CapabilityMissing, InvalidRequest, OuroscopeError
-from ouroscope.records.generation import SamplingSpec, Served
+from ouroscope.records.generation import Capability, Served
 from ouroscope.tokens import Tokens
-from services.generator.backend import Continuation
+from services.generator.backend import Continuation, Prompt
 from services.generator.servers import answers, faults
 from services.generator.servers.answers import Broken
 from services.generator.servers.base import Asked, Choices, Dialect, Judged, no_scores
@@ -42,21 +42,7 @@ _DIGITS = 11
 class OpenAiDialect(Dialect):
     """How any OpenAI-compatible server is asked."""
 
-    def check(self, sampling: SamplingSpec) -> None:
-        """Refuse what the protocol cannot say; see `Dialect.check`.
-
-        With `min_new_tokens` of 1 a document may still be empty: its tokens are 0 then.
-        """
-        if sampling.temperature > 0 and sampling.top_k:
-            raise CapabilityMissing(
-                f"the backend {self.transport.server!r} cannot keep the first {sampling.top_k} tokens: OpenAI's "
-                "protocol has no top-k; set sampling.top_k to 0, or use another backend"
-            )
-        if sampling.min_new_tokens > 1:
-            raise CapabilityMissing(
-                f"the backend {self.transport.server!r} knows no least length; set sampling.min_new_tokens to 1 or 0, "
-                "or use another backend"
-            )
+    honours = frozenset({Capability.CHAT, Capability.EXACT_TOKENS})
 
     async def room(self, replica: Replica, served: Served) -> int | None:
         """Return what the list of models says of the context, as vLLM's does; see `Dialect.room`."""
@@ -119,6 +105,7 @@ class OpenAiDialect(Dialect):
 
         A chat too: its turns are written out, since /v1/chat/completions lets nobody begin the answer.
         """
+        _check_spelling(asked.prompt, tokens)
         stop = [tokens.in_text([end]) for end in sorted(asked.ends - tokens.ends)][:_MOST_STOPS]
         return {"prompt": tokens.in_text(asked.before) + asked.prompt.text, **({"stop": stop} if stop else {})}
 
@@ -189,6 +176,15 @@ class OpenAiDialect(Dialect):
         ):
             raise faults.broken(self.transport.server, MODELS)
         return entries
+
+
+def _check_spelling(prompt: Prompt, tokens: Tokens) -> None:
+    """Refuse a summary that would count as the template's own words in a text that a server cuts itself."""
+    if tokens.spells_control(prompt.summary or ""):
+        raise InvalidRequest(
+            f"the summary of prompt {prompt.id[:80]!r} spells a control token of the model, which a backend that takes "
+            "texts would obey; leave the document out, or take another backend"
+        )
 
 
 def _echoed(logprobs: Any, length: int, scored_from: int) -> Judged:

@@ -19,7 +19,7 @@ import structlog
 from huggingface_hub import AsyncInferenceClient, TextGenerationOutputDetails
 
 from ouroscope.errors import CapabilityMissing, InvalidRequest, PreconditionFailed
-from ouroscope.records.generation import SamplingSpec, Served
+from ouroscope.records.generation import Capability, SamplingSpec, Served
 from ouroscope.tokens import Tokens
 from services.generator.backend import Continuation
 from services.generator.servers import answers, faults
@@ -44,28 +44,14 @@ class TgiDialect(Dialect):
     """How text-generation-inference is asked."""
 
     choices_score_prompts = True
+    honours = frozenset({Capability.TOP_K})
+    """Not chats: for those the same server is declared as `openai`."""
 
     def __init__(self, transport: Transport) -> None:
         super().__init__(transport)
         self._read_alike: set[tuple[int, str]] = set()
         """Replicas, and the models for which they were found to begin a text as it is begun here."""
         self._read_differently = 0
-
-    def check(self, sampling: SamplingSpec) -> None:
-        """Refuse what TGI cannot do; see `Dialect.check`.
-
-        It knows no least length, so with `min_new_tokens` of 1 a document may still be empty: its tokens are 0 then.
-        """
-        if sampling.min_new_tokens > 1:
-            raise CapabilityMissing(
-                f"the backend {self.transport.server!r} knows no least length; set sampling.min_new_tokens to 1 or 0, "
-                "or use another backend"
-            )
-        if sampling.chat is not None:
-            raise CapabilityMissing(
-                f"the backend {self.transport.server!r} takes plain text here; for chats declare the same server as "
-                "kind: openai"
-            )
 
     async def room(self, replica: Replica, served: Served) -> int | None:
         """Return what the server allows for a text and its continuation; see `Dialect.room`."""

@@ -230,10 +230,6 @@ class Transport:
             return error
         if isinstance(error, (TimeoutError, httpx.TimeoutException)):
             return faults.late(self.server, url, seconds)
-        # Clients of other libraries raise errors of httpx that carry the answer.
-        response = getattr(error, "response", None)
-        if isinstance(response, httpx.Response):
-            return self._refusal(response, response.url.path, b"")
         return faults.lost(self.server, url)
 
     def _refusal(self, response: httpx.Response, route: str, body: bytes) -> OuroscopeError:

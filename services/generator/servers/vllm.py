@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ouroscope.errors import CapabilityMissing, InvalidRequest, PreconditionFailed
-from ouroscope.records.generation import SamplingSpec, Served
+from ouroscope.records.generation import Capability, Served
 from ouroscope.tokens import Tokens
 from services.generator.backend import Continuation
 from services.generator.servers import answers, faults
@@ -33,8 +33,7 @@ _SETTING = (
 class VllmDialect(OpenAiDialect):
     """How vLLM is asked."""
 
-    def check(self, sampling: SamplingSpec) -> None:
-        """Refuse nothing: vLLM knows every setting; see `Dialect.check`."""
+    honours = frozenset({*OpenAiDialect.honours, Capability.LEAST_LENGTH, Capability.TOP_K})
 
     async def judge(
         self, replica: Replica, served: Served, tokens: Tokens, ids: Sequence[int], scored_from: int

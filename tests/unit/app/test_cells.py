@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ouroscope.errors import InvalidRequest
+from ouroscope.placed import place, plain_of
 from ouroscope.records.runs import is_name
 from ouroscope_app.experiments.cells import Cell, cells_of
-from ouroscope_app.experiments.placed import place, plain_of
 
 SPEC = {"name": "mine", "arms": [{"name": "human"}, {"name": "own"}], "sampling": {"temperature": 1.0}}
 

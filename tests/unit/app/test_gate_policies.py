@@ -66,7 +66,7 @@ def test_what_is_no_policy_is_refused(tmp_path: Path, text: str) -> None:
 def test_json_that_is_broken_is_told_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "gate.json"
     path.write_text('{\n"refuse_from":\n}')
-    with pytest.raises(InvalidRequest, match="line 3"):
+    with pytest.raises(InvalidRequest, match=r"gate\.json:3"):
         gate_policy(str(path), False, Policy())
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ouroscope.errors import InvalidRequest
+from ouroscope.placed import Placed, parse_yaml, place, plain_of, where_is
 from ouroscope_app.experiments.changes import assigned, merged, overridden
-from ouroscope_app.experiments.placed import Placed, parse_yaml, place, plain_of, where_is
 
 TEXT = """\
 name: mine

@@ -18,7 +18,8 @@ def read(case: dict[str, Any]) -> dict[str, Any]:
     """Return what is read, or how it fails."""
     text = from_plain(HubText, case.pop("text"))
     try:
-        return {"documents": [[one.id, one.text] for one in hub_documents(text, **case)]}
+        found = hub_documents(text, **case)
+        return {"documents": [[one.id, one.text, *([one.summary] if one.summary else [])] for one in found]}
     except OuroscopeError as error:
         return {"error": type(error).__name__, "message": error.message}
 

@@ -114,4 +114,4 @@ async def test_a_run_that_goes_on_begins_where_it_was(board: Board) -> None:
 
 async def test_a_run_that_is_not_here_cannot_be_watched_and_is_not_waited_for(board: Board) -> None:
     assert board.subscribe("runs/other") is None
-    await asyncio.wait_for(board.ended("runs/other"), 1)
+    await asyncio.wait_for(board.ended("runs/other"), 60.0)

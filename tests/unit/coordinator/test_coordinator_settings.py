@@ -40,6 +40,14 @@ def test_the_address_of_the_database_is_no_text_that_is_shown() -> None:
     assert "hush" not in repr(settings)
 
 
+@pytest.mark.parametrize("address", ["{}", "mysql://me:{}@host/db", "postgresql://me:{}@host:port/db", "://{}"])
+def test_an_address_that_is_none_is_told_and_not_quoted(address: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"must be postgresql://USER") as caught:
+        load(CoordinatorSettings, {"OURO_COORDINATOR_DATABASE": address.format("hush")}, PREFIX)
+    assert "hush" not in repr(caught.value)
+    assert load(CoordinatorSettings, {"OURO_COORDINATOR_DATABASE": ""}, PREFIX).database is None
+
+
 def test_every_variable_is_described() -> None:
     described = describe(CoordinatorSettings, PREFIX)
     assert all(one.help and one.name.startswith("OURO_COORDINATOR_") for one in described)

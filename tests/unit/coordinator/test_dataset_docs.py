@@ -35,7 +35,7 @@ def examples(page: str) -> list[RunSpec]:
 
 
 def test_every_example_is_a_specification_that_can_be_run(examples: list[RunSpec]) -> None:
-    assert len(examples) == 4
+    assert len(examples) == 5
     for spec in examples:
         plan.validate(spec)
     assert any(plan.across_wanted(spec, 0) for spec in examples)

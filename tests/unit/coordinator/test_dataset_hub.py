@@ -52,6 +52,12 @@ def card(**files: str) -> bytes:
     return f"---\nconfigs:\n{told}---\n# A data set\n".encode()
 
 
+def swelling(name: str) -> bytes:
+    """Return a card that makes ten million entries of a hundred, by references in YAML."""
+    levels = "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]\n" for n in range(1, 8))
+    return f"---\nl0: &l0 [x]\n{levels}{name}: *l7\n---\n# A data set\n".encode()
+
+
 HUB = DataSets(
     {
         "good/lines": {
@@ -61,6 +67,8 @@ HUB = DataSets(
         "good/two": {
             COMMIT: {"README.md": card(one="a/*.jsonl", two="b/*.jsonl"), "a/1.jsonl": lines(ROWS), "b/1.jsonl": b"{}"}
         },
+        "good/told": {COMMIT: {"train.jsonl": lines([{"text": "a", "gist": "of a"}, {"text": " ", "gist": None}])}},
+        "bad/untold": {COMMIT: {"train.jsonl": lines([{"text": "a", "gist": "of a"}, {"text": "b", "gist": " "}])}},
         "good/table": {COMMIT: {"data/train-00000.parquet": table(ROWS[:30])}},
         "bad/program": {COMMIT: {"program.py": b"raise SystemExit", "train.jsonl": lines(ROWS)}},
         "bad/archive": {COMMIT: {"train.tar": b"\0" * 1024}},
@@ -74,6 +82,10 @@ HUB = DataSets(
                 "train.jsonl": lines(ROWS),
             }
         },
+        "bad/swelling": {COMMIT: {"README.md": swelling("configs"), "train.jsonl": lines(ROWS)}},
+        "bad/elsewhere": {COMMIT: {"README.md": swelling("dataset_info"), "train.jsonl": lines(ROWS)}},
+        "bad/endless": {COMMIT: {"README.md": b"---\nconfigs: &a [*a]\n---\n", "train.jsonl": lines(ROWS)}},
+        "bad/huge": {COMMIT: {"README.md": b"---\n#" + b"x" * (10 << 20), "train.jsonl": lines(ROWS)}},
         "bad/broken": {COMMIT: {"train.jsonl": b"\xff\xfe\x00 not JSON"}},
         "kept/gated": {COMMIT: {"train.jsonl": lines(ROWS)}},
     },
@@ -93,12 +105,16 @@ CASES: Answers = {
     "no configuration named": {"text": {"source": "hf://good/two"}},
     "no such field": {"text": {"source": "hf://good/lines"}, "text_field": "body"},
     "no such column": {"text": {"source": "hf://good/table"}, "text_field": "body"},
+    "told": {"text": {"source": "hf://good/told"}, "summary_field": "gist"},
+    "no such summary": {"text": {"source": "hf://good/told"}, "summary_field": "summary"},
+    "no summary in a row": {"text": {"source": "hf://bad/untold"}, "summary_field": "gist"},
     "not text": {"text": {"source": "hf://good/lines"}, "text_field": "label"},
     "no such data set": {"text": {"source": "hf://good/nothing"}},
     "no such commit": {"text": {"source": "hf://good/lines", "revision": "c" * 40}},
     "gated": {"text": {"source": "hf://kept/gated"}},
     **{name: {"text": {"source": f"hf://bad/{name}"}} for name in ("program", "archive", "pickle", "broken")},
     **{name: {"text": {"source": f"hf://bad/{name}"}} for name in ("folder", "climbing", "address", "neighbour")},
+    **{name: {"text": {"source": f"hf://bad/{name}"}} for name in ("swelling", "elsewhere", "endless", "huge")},
 }
 
 
@@ -139,6 +155,10 @@ def test_rows_with_text_are_read_in_their_order_and_named_by_their_place(answers
     assert texts(answers, "a configuration") == texts(answers, "table") == texts(answers, "lines")
 
 
+def test_a_summary_is_read_from_the_field_that_is_named_of_rows_with_text(answers: Answers) -> None:
+    assert answers["told"]["documents"] == [["good/told:0", "a", "of a"]]
+
+
 def test_a_split_a_commit_and_a_number_choose_what_is_read(answers: Answers) -> None:
     assert texts(answers, "first three") == texts(answers, "lines")[:3]
     assert texts(answers, "another split") == texts(answers, "lines")[:5]
@@ -154,6 +174,8 @@ def test_a_split_a_commit_and_a_number_choose_what_is_read(answers: Answers) -> 
         ("no such field", "InvalidRequest", "no field 'body'; its fields are label, text"),
         ("no such column", "InvalidRequest", "no field 'body'; its fields are image, text"),
         ("not text", "InvalidRequest", "the field 'label' of hf://good/lines does not hold text"),
+        ("no such summary", "InvalidRequest", "no field 'summary'; its fields are gist, text"),
+        ("no summary in a row", "InvalidRequest", "the field 'gist' in row 1 of hf://bad/untold is empty"),
         ("no such data set", "NotFound", "has no data set hf://good/nothing"),
         ("no such commit", "NotFound", f"with the commit {'c' * 40}"),
         ("gated", "PreconditionFailed", "set HF_TOKEN for the coordinator"),
@@ -165,6 +187,10 @@ def test_a_split_a_commit_and_a_number_choose_what_is_read(answers: Answers) -> 
         ("climbing", "UntrustedArtifact", "files that are not its own"),
         ("address", "UntrustedArtifact", "files that are not its own"),
         ("neighbour", "UntrustedArtifact", "files that are not its own"),
+        ("swelling", "UntrustedArtifact", "a card of over 200,000 entries"),
+        ("elsewhere", "UntrustedArtifact", "a card of over 200,000 entries"),
+        ("endless", "UntrustedArtifact", "a card of over 200,000 entries"),
+        ("huge", "UntrustedArtifact", "a card of over 10 MiB"),
     ],
 )
 def test_what_cannot_or_must_not_be_read_is_told(case: str, error: str, told: str, answers: Answers) -> None:
@@ -223,7 +249,7 @@ def test_a_hub_that_cannot_be_reached_is_told_as_such() -> None:
 
 def given(monkeypatch: pytest.MonkeyPatch, found: list[str]) -> HubText:
     """Let a data set have these texts, without a Hub."""
-    monkeypatch.setattr(hub, "_rows", lambda text, field: iter([{field: one} for one in found]))
+    monkeypatch.setattr(hub, "_rows", lambda text, fields: iter([{fields[0]: one} for one in found]))
     return HubText(source="hf://good/lines", revision=COMMIT)
 
 
@@ -243,7 +269,7 @@ def test_more_text_than_fits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_a_commit_pins_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[DomainSpec] = []
 
-    def documents_of(domain: DomainSpec) -> list[Document]:
+    def documents_of(domain: DomainSpec, _: object) -> list[Document]:
         read.append(domain)
         return [Document(id=str(n), text=text) for n, text in enumerate(texts_of(1, 100))]
 

@@ -17,7 +17,14 @@ from ouroscope.errors import (
     Unavailable,
 )
 from ouroscope.records.artifacts import ArtifactKind
-from ouroscope.records.generation import BackendInfo, Capability, SamplingSpec, WindowSpec
+from ouroscope.records.generation import (
+    BackendInfo,
+    Capability,
+    ChatFormat,
+    PromptUnit,
+    SamplingSpec,
+    WindowSpec,
+)
 from ouroscope.records.runs import (
     ArmSpec,
     DatasetSpec,
@@ -453,12 +460,12 @@ def test_seeds_differ_between_roots() -> None:
 
 
 BOTH = (Capability.GENERATE, Capability.SCORE)
-OWN = BackendInfo(name="transformers", kind="transformers", capabilities=BOTH)
+OWN = BackendInfo(name="transformers", kind="transformers", capabilities=tuple(Capability))
 ADAPTERS = Recipe(method=Method.LORA, lora=LoraSpec(keep_adapter=True))
 
 
 def pool(**changes: object) -> BackendInfo:
-    return replace(BackendInfo(name="pool", kind="vllm", capabilities=BOTH, weights="adapters"), **changes)
+    return replace(BackendInfo(name="pool", kind="vllm", capabilities=tuple(Capability), weights="adapters"), **changes)
 
 
 def test_a_backend_that_writes_scores_and_takes_what_is_trained_serves_a_run() -> None:
@@ -495,14 +502,34 @@ def test_documents_are_as_long_as_the_real_continuation_exactly_or_at_most() -> 
     assert at_most == replace(exact, min_new_tokens=0)
 
 
-def test_a_server_that_cannot_draw_as_asked_is_refused_with_every_setting_that_would_help() -> None:
-    tgi, plain = (pool(kind=kind, weights="reload") for kind in ("tgi", "openai"))
-    with pytest.raises(InvalidRequest, match=r"sampling\.min_new_tokens: set 0.*sampling\.top_k: set 0"):
-        plan.check_backend(small_spec(backend="pool"), (OWN, plain))
-    with pytest.raises(InvalidRequest, match=r"sampling\.min_new_tokens: set 0"):
-        plan.check_backend(small_spec(backend="pool"), (OWN, tgi))
-    plan.check_backend(small_spec(backend="pool", sampling=SamplingSpec(min_new_tokens=0)), (OWN, tgi))
-    plan.check_backend(small_spec(backend="pool", sampling=SamplingSpec(min_new_tokens=0, top_k=0)), (OWN, plain))
+MENDED = {
+    Capability.LEAST_LENGTH: ("sampling.min_new_tokens", {"sampling": SamplingSpec(min_new_tokens=0)}),
+    Capability.TOP_K: ("sampling.top_k", {"sampling": SamplingSpec(top_k=0)}),
+    Capability.CHAT: ("sampling.chat", {"sampling": SamplingSpec()}),
+    Capability.EXACT_TOKENS: (
+        "evaluation.prompt_unit",
+        {"evaluation": replace(small_spec().evaluation, prompt_unit=PromptUnit.WORDS)},
+    ),
+}
+
+
+@pytest.mark.parametrize("missing", MENDED)
+@pytest.mark.parametrize("kind", ["vllm", "a kind of tomorrow"])
+def test_what_a_backend_does_not_declare_is_refused_by_field_whatever_its_kind(missing: Capability, kind: str) -> None:
+    able = tuple(each for each in Capability if each is not missing)
+    backend = pool(kind=kind, weights="reload", capabilities=able)
+    field, mended = MENDED[missing]
+    wanted = small_spec(backend="pool", sampling=SamplingSpec(chat=ChatFormat()))
+    with pytest.raises(InvalidRequest) as refused:
+        plan.check_backend(wanted, (OWN, backend))
+    assert [problem.field for problem in refused.value.problems] == [field]
+    plan.check_backend(replace(wanted, **mended), (OWN, backend))
+
+
+def test_all_that_a_backend_does_not_declare_is_told_at_once() -> None:
+    with pytest.raises(InvalidRequest, match=r"sampling\.min_new_tokens: set 0.*sampling\.top_k: set 0") as refused:
+        plan.check_backend(small_spec(backend="pool"), (OWN, pool(weights="reload", capabilities=BOTH)))
+    assert len(refused.value.problems) == 3
 
 
 def test_a_backend_that_takes_adapters_needs_a_recipe_that_keeps_them() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,9 @@ from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.generation import (
     BackendInfo,
     Capability,
+    ChatFormat,
     Generate,
+    PromptUnit,
     SamplingSpec,
     Score,
     Served,
@@ -26,13 +28,17 @@ from ouroscope.records.generation import (
 from ouroscope.store.artifacts import ArtifactStore
 from services.generator import backends as registry
 from services.generator.backends import Backends
+from services.generator.classifying import check_classifies
 from services.generator.declared import ServerKind
+from services.generator.editing import check_edits
 from services.generator.in_process.backend import HfBackend
 from services.generator.jobs import Jobs
 from services.generator.service import _servers
+from services.generator.tasks import check_tasks
 from tests.unit.generator.servers_setup import declared
 
-ALL = frozenset({Capability.GENERATE, Capability.SCORE})
+BOTH = frozenset({Capability.GENERATE, Capability.SCORE})
+ALL = BOTH | {Capability.LEAST_LENGTH, Capability.TOP_K, Capability.CHAT, Capability.EXACT_TOKENS}
 
 
 @dataclass
@@ -109,12 +115,64 @@ def test_a_capability_that_is_missing_is_told_with_the_reason_and_with_who_has_i
         found.require("pool", Capability.SCORE)
 
 
+@pytest.mark.parametrize(
+    ("sampling", "needs"),
+    [
+        (SamplingSpec(), {Capability.TOP_K}),
+        (SamplingSpec(temperature=0), set()),
+        (SamplingSpec(top_k=0, min_new_tokens=1), set()),
+        (SamplingSpec(top_k=0, min_new_tokens=2, chat=ChatFormat()), {Capability.LEAST_LENGTH, Capability.CHAT}),
+    ],
+)
+def test_a_request_needs_only_what_would_change_its_answer(sampling: SamplingSpec, needs: set[Capability]) -> None:
+    assert sampling.needs == needs
+
+
+def test_prompts_counted_in_tokens_need_them_read_exactly(model_ref: ArtifactRef, prompts: ArtifactRef) -> None:
+    request = Score(model=model_ref, prompts=prompts)
+    assert request.needs == {Capability.EXACT_TOKENS}
+    assert (
+        replace(request, prompt_unit=PromptUnit.WORDS).needs == Score(model=model_ref, heldout=prompts).needs == set()
+    )
+
+
+def test_what_is_not_honoured_is_refused_before_it_queues_with_all_that_would_help(
+    jobs: Jobs, pool: Other, model_ref: ArtifactRef, prompts: ArtifactRef
+) -> None:
+    pool.able = BOTH
+    wanted = Generate(model=model_ref, prompts=prompts, sampling=SamplingSpec(min_new_tokens=4), backend="pool")
+    with pytest.raises(CapabilityMissing, match=r"sampling\.min_new_tokens: set 0.*sampling\.top_k: set 0"):
+        jobs.generate(wanted)
+    with pytest.raises(CapabilityMissing, match="prompt_unit: set WORDS"):
+        jobs.score(Score(model=model_ref, prompts=prompts, backend="pool"))
+    pool.able = BOTH | wanted.sampling.needs
+    jobs.generate(wanted)
+
+
+@pytest.mark.parametrize("capability", [Capability.EDIT, Capability.CLASSIFY, Capability.EVALUATE_TASKS])
+def test_work_on_whole_models_needs_the_capability_and_no_name(capability: Capability) -> None:
+    checks = {
+        Capability.EDIT: check_edits,
+        Capability.CLASSIFY: check_classifies,
+        Capability.EVALUATE_TASKS: check_tasks,
+    }
+    for able in (frozenset(Capability), frozenset(Capability) - {capability}):
+        other: Any = Other(kind="one of tomorrow", able=able)
+        with nullcontext() if capability in able else pytest.raises(CapabilityMissing, match="own process"):
+            checks[capability](other)
+
+
 def test_a_list_of_backends_says_what_each_can_do_and_why_one_cannot_be_asked(backend: HfBackend) -> None:
     gone = Other(name="gone", kind="tgi", trouble=Unavailable("it cannot be reached"))
     found = Backends(backend, [Other(), gone], {"pool": "adapters", "gone": "reload"})  # type: ignore[list-item]
     assert found.infos() == (
         BackendInfo(name="transformers", kind="transformers", capabilities=tuple(Capability)),
-        BackendInfo(name="pool", kind="vllm", capabilities=(Capability.GENERATE, Capability.SCORE), weights="adapters"),
+        BackendInfo(
+            name="pool",
+            kind="vllm",
+            capabilities=tuple(each for each in Capability if each in ALL),
+            weights="adapters",
+        ),
         BackendInfo(name="gone", kind="tgi", problem="it cannot be reached", weights="reload"),
     )
 

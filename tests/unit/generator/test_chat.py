@@ -85,9 +85,9 @@ def test_the_tokens_before_an_answer_are_those_of_the_library(
     frame, tokenizer = chat_frame(folder, chat), AutoTokenizer.from_pretrained(folder)
     whole = tokenizer.apply_chat_template(turns(chat, "Ouro"), return_dict=False)
     answer = tokenizer.encode("Ouro", add_special_tokens=False)
-    assert [*frame.before, *answer, *frame.after] == whole
+    assert [*frame.before(), *answer, *frame.after] == whole
     begun = tokenizer.apply_chat_template(turns(chat, "Ouro"), continue_final_message=True, return_dict=False)
-    assert [*frame.before, *answer] == begun
+    assert [*frame.before(), *answer] == begun
 
 
 def test_an_answer_ends_where_the_template_ends_it(chatting: Callable[..., Path]) -> None:
@@ -103,19 +103,19 @@ def test_a_control_token_that_people_spell_stays_text(chatting: Callable[..., Pa
     folder = chatting(CHATML)
     frame, control = chat_frame(folder, chat), Tokens.open(folder, control=True)
     plain = chat_frame(folder, ChatFormat(instruction="Write.", system=None if chat.system is None else "Be."))
-    count = [sum(token in control.special for token in each.before) for each in (frame, plain)]
+    count = [sum(token in control.special for token in each.before()) for each in (frame, plain)]
     assert count[0] == count[1]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     wanted = tokenizer.apply_chat_template(
         turns(chat, "Ouro"), continue_final_message=True, sanitize_control_tokens=True, return_dict=False
     )
-    assert tokenizer.decode(wanted) == tokenizer.decode([*frame.before, *control.encode("Ouro")])
+    assert tokenizer.decode(wanted) == tokenizer.decode([*frame.before(), *control.encode("Ouro")])
 
 
 def test_a_mark_of_ours_that_people_spell_is_theirs(chatting: Callable[..., Path]) -> None:
     folder = chatting(CHATML)
     told = AutoTokenizer.from_pretrained(folder).decode(
-        chat_frame(folder, ChatFormat(instruction="OuroscopeMarkOfSystem", system="OuroscopeMarkOfUser")).before
+        chat_frame(folder, ChatFormat(instruction="OuroscopeMarkOfSystem", system="OuroscopeMarkOfUser")).before()
     )
     assert "system\nOuroscopeMarkOfUser<" in told
     assert "user\nOuroscopeMarkOfSystem<" in told

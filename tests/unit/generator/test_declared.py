@@ -122,8 +122,59 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     assert fields == {"backends[0].attempts", "backends[1].urls[0]", "backends[1].concurrency"}
 
 
+def test_every_mistake_has_a_line_of_its_own_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "backends.yaml"
+    path.write_text(
+        """\
+backends:
+  - name: pool
+    kind: sglang
+    urls: [file:///etc/passwd]
+    weights: fixed
+    concurency: 3
+  - name: pool
+    kind: tgi
+    urls:
+      - http://tgi/v1
+    weights: reloaded
+    attempts: 0
+"""
+    )
+    with pytest.raises(InvalidRequest) as failed:
+        read_backends(path)
+    heading, *lines = failed.value.message.splitlines()
+    assert heading == f"{path} is not valid, {len(lines)} problems:"
+    wanted = {
+        (3, "backends[0].kind"),
+        (4, "backends[0].urls[0]"),
+        (2, "backends[0].base"),
+        (2, "backends[0].served_name"),
+        (6, "backends[0].concurency"),
+        (7, "backends[1].name"),
+        (10, "backends[1].urls[0]"),
+        (11, "backends[1].weights"),
+        (12, "backends[1].attempts"),
+    }
+    assert sorted(line.split(": ")[0:2] for line in lines) == sorted([f"{path}:{n}", field] for n, field in wanted)
+
+
+def test_a_word_that_is_wrong_hides_no_other_mistake_and_makes_none(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest) as failed:
+        read_backends(write(tmp_path, {**RELOAD, "kind": "sglang", "weights": "reloaded", "timeout": 0}))
+    fields = {problem.field for problem in failed.value.problems}
+    assert fields == {"backends[0].kind", "backends[0].weights", "backends[0].timeout"}
+
+
+def test_a_backend_is_found_by_its_position_although_another_is_called_so(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest) as failed:
+        read_backends(write(tmp_path, {**FIXED, "name": "1"}, {**FIXED, "name": "0", "attempts": 0}))
+    text = (tmp_path / "backends.yaml").read_text().splitlines()
+    line = next(number for number, line in enumerate(text, 1) if "attempts" in line)
+    assert failed.value.message.startswith(f"{tmp_path / 'backends.yaml'}:{line}: backends[1].attempts")
+
+
 def test_two_backends_of_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="same name"):
+    with pytest.raises(InvalidRequest, match=r"backends\[1\].name: backends\[0\] has the same name"):
         read_backends(write(tmp_path, FIXED, FIXED))
 
 

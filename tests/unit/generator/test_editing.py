@@ -19,7 +19,7 @@ from ouroscope.corpora.stored import read_corpus, write_corpus
 from ouroscope.errors import Cancelled, CapabilityMissing, InvalidRequest
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import Document, Origin
-from ouroscope.records.generation import Edit, Generated
+from ouroscope.records.generation import Capability, Edit, Generated
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.tokens import Tokens
 from services.generator.backend import STAYS, Backend
@@ -34,6 +34,7 @@ from tests.unit.generator.handover_setup import publish_adapter, write_adapter
 PLAN = Plan(batch_size=3, shard_documents=6)
 THRESHOLDS = (0.05, 0.01, 0.002, 0.0003)
 """The model has learnt nothing: it gives most tokens a probability below a hundredth."""
+ABLE = frozenset(Capability)
 Run = Callable[..., tuple[Generated, list[Document]]]
 
 
@@ -218,7 +219,7 @@ def test_what_is_not_replaced_keeps_its_exact_characters(
     (calls,) = model.tokens.encode(" calls")
     replaced = 0
     for place in range(60):
-        fake = SimpleNamespace(kind="transformers", name="fake", open=lambda _, p=place: OneDraw(model, p, calls))
+        fake = SimpleNamespace(name="fake", capabilities=ABLE, open=lambda _, p=place: OneDraw(model, p, calls))
         answer = edit(store, cast(Backend, fake), replace(asked, corpus=corpus), PLAN, f"{place:064}", noting_task())
         for old, new in zip(documents, read_corpus(store, answer.corpus), strict=True):
             before, _, after = new.text.rpartition(" calls")
@@ -273,7 +274,7 @@ def test_tokenizers_that_treat_spaces_in_their_own_ways_keep_what_is_not_replace
     found = set()
     for place in range(len(tokens.encode(text))):
         fake = OneDraw(model, place, number, tokens)
-        backend = cast(Backend, SimpleNamespace(kind="transformers", name="fake", open=lambda _, fake=fake: fake))
+        backend = cast(Backend, SimpleNamespace(name="fake", capabilities=ABLE, open=lambda _, fake=fake: fake))
         key = f"{len(text)}{number}{place:060}"
         answer = edit(store, backend, replace(asked, corpus=corpus), PLAN, key, noting_task())
         found |= {document.text for document in read_corpus(store, answer.corpus)}
@@ -333,7 +334,7 @@ def test_progress_rises_to_the_number_of_documents(run: Run, noting_task: Callab
 def test_a_backend_that_is_a_server_says_who_can(
     store: ArtifactStore, asked: Edit, noting_task: Callable[..., Any]
 ) -> None:
-    server = cast(Backend, SimpleNamespace(kind="vllm", name="big"))
+    server = cast(Backend, SimpleNamespace(name="big", capabilities=ABLE - {Capability.EDIT}))
     with pytest.raises(CapabilityMissing, match="'transformers'"):
         edit(store, server, asked, PLAN, "d" * 64, noting_task())
 

@@ -22,6 +22,7 @@ from ouroscope.records.generation import Capability, PromptUnit, Score, Scored
 from ouroscope.records.predictions import NextToken, ScoredText, TextRole
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.tokens import Tokens
+from services.generator.in_process import model as in_process_model
 from services.generator.in_process import scoring as in_process_scoring
 from services.generator.in_process.backend import HfBackend
 from services.generator.in_process.model import HfModel
@@ -82,6 +83,85 @@ def test_next_token_records_are_those_of_the_reference(
         assert record.entropy == pytest.approx(float(-(shares * log).sum()), abs=1e-5)
         assert record.true_probability == pytest.approx(float(shares[ids[4]]), rel=1e-4)
         assert record.true_rank == int((shares > shares[ids[4]]).sum()) + 1
+
+
+PARTS = {
+    "the same": list(range(20)),
+    "some, in order": [0, 3, 4, 11, 19],
+    "in another order": [4, 3, 19, 0],
+    "others between": [0, 100, 3, 101, 19],
+}
+
+
+@pytest.mark.parametrize("unit", PromptUnit)
+@pytest.mark.parametrize("part", PARTS)
+def test_prompts_that_held_out_texts_begin_with_are_answered_as_if_they_were_asked_alone(
+    ask: Ask, store: ArtifactStore, prompts: ArtifactRef, part: str, unit: PromptUnit
+) -> None:
+    known = list(read_corpus(store, prompts))
+    picked = [known[n] if n < 100 else Document(id=f"x{n}", text=f"{n} {known[n % 7].text}") for n in PARTS[part]]
+    questions = write_corpus(store, picked)
+    asked = {"prompts": questions, "prompt_unit": unit, "documents": None}
+    (answer, together, texts), (_, alone, _) = ask(**asked), ask(**asked, heldout=None)
+    assert [record.prompt_id for record in together] == [document.id for document in picked]
+    assert (answer.prompts, answer.texts, len(texts)) == (len(picked), len(known), len(known))
+    for one, other in zip(together, alone, strict=True):
+        assert (one.prompt_id, one.cluster, one.domain) == (other.prompt_id, other.cluster, other.domain)
+        assert one.true_rank == other.true_rank
+        assert one.top_probabilities == pytest.approx(other.top_probabilities, abs=1e-6)
+        assert one.entropy == pytest.approx(other.entropy, abs=1e-5)
+        assert one.true_probability == pytest.approx(other.true_probability, abs=1e-6)
+
+
+def test_a_text_that_is_looked_at_anyway_is_looked_at_once(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, prompts: ArtifactRef, store: ArtifactStore
+) -> None:
+    asked: list[int] = []
+    expect = HfModel.expect
+
+    def noting(self: HfModel, prompts: list[list[int]], *rest: Any) -> Any:
+        asked.append(len(prompts))
+        return expect(self, prompts, *rest)
+
+    monkeypatch.setattr(HfModel, "expect", noting)
+    assert len(ask()[1]) == 20
+    assert asked == []
+    # A beginning that is not looked at is asked alone: it is longer than what is scored, or all that there is.
+    assert len(ask(max_tokens=4)[1]) == 20
+    short = write_corpus(store, [Document(id="a", text=next(iter(read_corpus(store, prompts))).text[:11])])
+    ask(prompts=short, heldout=short, documents=None, prompt_length=3, prompt_unit=PromptUnit.TOKENS)
+    assert sum(asked) >= 20
+
+
+def test_batches_side_by_side_do_not_change_the_numbers(
+    ask: Ask, store: ArtifactStore, model: HfModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, records, texts = ask()
+    monkeypatch.setattr(model.loaded, "lanes", 3)
+    _, other_records, other_texts = ask()
+    for one, other in zip(records, other_records, strict=True):
+        assert one.top_probabilities == pytest.approx(other.top_probabilities, abs=1e-6)
+    for mine, theirs in zip(texts, other_texts, strict=True):
+        assert mine.log_probability == pytest.approx(theirs.log_probability, abs=1e-4)
+        assert replace(mine, log_probability=0.0) == replace(theirs, log_probability=0.0)
+
+
+def test_batches_side_by_side_are_halved_where_the_memory_runs_out(
+    ask: Ask, model: HfModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, texts = ask(prompts=None)
+    examine = in_process_scoring.examine_texts
+
+    def tight(head: Head, texts: list[list[int]], *rest: Any) -> Any:
+        if len(texts) > 1:
+            raise MemoryError
+        return examine(head, texts, *rest)
+
+    monkeypatch.setattr(in_process_model, "examine_texts", tight)
+    monkeypatch.setattr(model.loaded, "lanes", 2)
+    found = ask(prompts=None)[2]
+    assert [text.document_id for text in found] == [text.document_id for text in texts]
+    assert [text.log_probability for text in found] == pytest.approx([text.log_probability for text in texts], abs=1e-4)
 
 
 def test_held_out_text_is_scored_whole_and_documents_from_their_prefix(
@@ -152,7 +232,7 @@ def test_a_model_that_caps_its_logits_is_asked_for_them_whole() -> None:
     assert not head.apart
     assert head.texts_at_once(1 << 20) == 1
     ids = [3, 4, 5, 6]
-    (scores,) = in_process_scoring.judge_texts(head, [ids], [1])
+    scores = in_process_scoring.examine_texts(head, [ids], [1], [None], 1)[0].scores
     with torch.inference_mode():
         log = torch.log_softmax(model(torch.tensor([ids])).logits[0].double(), -1)
     assert scores.log_probabilities == pytest.approx([float(log[i, ids[i + 1]]) for i in range(3)], abs=1e-5)
@@ -285,7 +365,9 @@ def test_scoring_stops_when_asked_and_tells_its_stages(ask: Ask, noting_task: Ca
         ask(task=noting_task(2))
     task = noting_task()
     ask(task=task)
-    assert [*dict.fromkeys(progress.stage for progress in task.told)] == ["next tokens", "heldout", "document"]
+    assert [*dict.fromkeys(progress.stage for progress in task.told)] == ["heldout", "next tokens", "document"]
+    ends = {progress.stage: (progress.done, progress.total) for progress in task.told}
+    assert set(ends.values()) == {(20, 20)}
 
 
 def test_a_backend_without_probabilities_says_so(

@@ -9,7 +9,6 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any, cast
 
-import httpx
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -161,12 +160,3 @@ def test_every_status_has_an_error_that_holds_nothing_of_the_servers_text(status
     assert isinstance(error, (Unavailable, PreconditionFailed, CapabilityMissing, InvalidRequest))
     assert isinstance(error, Unavailable) == (status in (408, 424, 425, 429) or (status >= 500 and status != 501))
     assert "secret" not in error.message
-
-
-def test_errors_of_other_clients_over_httpx_are_read_by_their_status() -> None:
-    answer = httpx.Response(429, headers={"retry-after": "3"}, request=httpx.Request("POST", "http://pool/generate"))
-    error = Transport("pool", ["http://pool"])._typed(
-        httpx.HTTPStatusError("no", request=answer.request, response=answer), "http://pool", 1.0
-    )
-    assert isinstance(error, Unavailable)
-    assert error.retry_after == 3

@@ -233,7 +233,7 @@ def test_a_server_without_log_probabilities_cannot_score_and_says_what_it_needs(
     server: ServerBackend, stand_in: StandIn, model_ref: ArtifactRef
 ) -> None:
     stand_in.without_logprobs = True
-    assert server.capabilities == {Capability.GENERATE}
+    assert {Capability.GENERATE, Capability.SCORE} & server.capabilities == {Capability.GENERATE}
     assert "log" in server.problem
     with pytest.raises(CapabilityMissing, match=r"kind: vllm|prompt_logprobs"):
         server.open(model_ref).judge([[5, 6, 7]], [0], 1, _quiet)

@@ -21,7 +21,7 @@ from ouroscope.records.documents import Document
 from ouroscope.records.generation import Score
 from ouroscope.records.predictions import ScoredText, TextRole
 from ouroscope.store.artifacts import ArtifactStore
-from services.generator.backend import Expectation, LanguageModel, TokenScores
+from services.generator.backend import Examined, Expectation, LanguageModel, TokenScores
 from services.generator.in_process.backend import HfBackend
 from services.generator.in_process.model import HfModel
 from services.generator.scoring import score
@@ -173,11 +173,15 @@ class Reticent:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def judge(self, *arguments: Any) -> list[TokenScores]:
-        return [TokenScores(each.log_probabilities, None) for each in self._model.judge(*arguments)]
+    def examine(self, *arguments: Any) -> list[Examined]:
+        return [self._told(each) for each in self._model.examine(*arguments)]
 
     def expect(self, *arguments: Any) -> list[Expectation]:
         return [replace(each, entropy=None) for each in self._model.expect(*arguments)]
+
+    def _told(self, whole: Examined) -> Examined:
+        expected = whole.expectation and replace(whole.expectation, entropy=None)
+        return Examined(TokenScores(whole.scores.log_probabilities, None), expected)
 
 
 class ReticentBackend(HfBackend):
@@ -201,9 +205,9 @@ def test_what_a_model_does_not_tell_is_none_and_not_zero(
 
 def test_parts_that_are_known_in_part_are_not_known(model: HfModel) -> None:
     class Forgetful(Reticent):
-        def judge(self, *arguments: Any) -> list[TokenScores]:
-            first, *rest = self._model.judge(*arguments)
-            return [TokenScores(first.log_probabilities, None), *rest]
+        def examine(self, *arguments: Any) -> list[Examined]:
+            first, *rest = self._model.examine(*arguments)
+            return [self._told(first), *rest]
 
     (found,) = judge_sliding(Forgetful(model), [[5] * 150], [0], 50, 2, lambda _: None)  # type: ignore[arg-type]
     assert found.greedy is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 
 from ouroscope.errors import Cancelled, CapabilityMissing, InvalidRequest, PreconditionFailed
 from ouroscope.records.artifacts import ArtifactRef
-from ouroscope.records.generation import EvaluateTasks, TaskScore, Verification
+from ouroscope.records.generation import Capability, EvaluateTasks, TaskScore, Verification
 from ouroscope.store.artifacts import ArtifactStore
 from services.generator import tasks
 from services.generator.in_process.backend import HfBackend
@@ -215,6 +216,16 @@ def test_a_task_that_cannot_be_done_says_why(
         evaluated(name)
 
 
+def test_a_hub_that_cannot_be_reached_is_said_whatever_its_client_raises() -> None:
+    """The library's own client, on a port where nobody listens: what it raises is what is caught."""
+    from huggingface_hub.utils import get_session
+
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        with pytest.raises(PreconditionFailed, match="cannot be fetched"), tasks._data_errors():
+            get_session().get(f"http://127.0.0.1:{unheard.getsockname()[1]}/api/datasets/a/b", timeout=5)
+
+
 def test_a_task_that_is_not_there_is_told_with_those_of_similar_names(
     evaluated: Callable[..., dict[tuple[str, str], TaskScore]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,7 +240,7 @@ def test_a_task_that_is_not_there_is_told_with_those_of_similar_names(
 
 def test_only_the_generators_own_process_does_tasks(monkeypatch: pytest.MonkeyPatch, backend: HfBackend) -> None:
     class Server:
-        name, kind = "pool", "vllm"
+        name, kind, capabilities = "pool", "vllm", frozenset({Capability.GENERATE, Capability.SCORE})
 
     with pytest.raises(CapabilityMissing, match="own process"):
         tasks.check_tasks(Server())  # type: ignore[arg-type]  # needs no more

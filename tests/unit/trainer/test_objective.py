@@ -317,7 +317,7 @@ def test_of_a_chat_the_answer_and_its_end_count_and_nothing_around_them(chat_dir
     _, rest = texts.split(TEXT, PREFIX)
     counted = [*rest, frame.after[0]] if scope is LossScope.CONTINUATION else [*texts.encode(TEXT), frame.after[0]]
     assert [token for token in tokens if token >= 0] == counted
-    assert tokens[: len(frame.before)] == context(frame.before)
+    assert tokens[: len(frame.before())] == context(frame.before())
     whole = [~token if token < 0 else token for token in tokens]
     messages = [{"role": "user", "content": "Tell me."}, {"role": "assistant", "content": TEXT}]
     library = AutoTokenizer.from_pretrained(chat_directory)

@@ -74,8 +74,9 @@ def where_is(placed: Placed, path: str) -> str:
         path: As problems name it: `arms[1].real_share`, or by a name, `arms.replace.real_share`.
     """
     found = placed
-    for part in re.findall(r"[^.\[\]]+", path):
-        inner = _child(found, part)
+    for counted, named in re.findall(r"\[(\d+)\]|([^.\[\]]+)", path):
+        # In brackets a number is a position, whatever the items are called.
+        inner = _item(found, int(counted)) if counted else _child(found, named)
         if inner is None:
             break
         found = inner
@@ -97,6 +98,10 @@ def _child(placed: Placed, part: str) -> Placed | None:
         position = position_named(placed.value, part)
         return None if position is None else placed.value[position]
     return None
+
+
+def _item(placed: Placed, position: int) -> Placed | None:
+    return placed.value[position] if isinstance(placed.value, list) and position < len(placed.value) else None
 
 
 def _name(item: Placed) -> Any:

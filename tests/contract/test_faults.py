@@ -1,0 +1,132 @@
+"""A run while what it stands on breaks: object storage, the clock.
+
+Each ends as an undisturbed one. A database that goes and comes is in test_postgres.py, a certificate that runs out in
+test_security.py, a store on a full disk in test_s3.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ouroscope.client import CoordinatorClient, open_channel
+from ouroscope.errors import OuroscopeError
+from ouroscope.records.runs import Run, RunState
+from ouroscope.store import ArtifactStore
+from services.coordinator import board, database, runs, service
+from services.coordinator.service import RunningCoordinator
+from tests.object_store import Fault, FaultProxy, ObjectStore
+from tests.unit.coordinator.fakes import Team, small_spec, write_dataset
+
+PATIENT = 240.0
+"""Seconds; only a test that fails waits so long."""
+
+
+@asynccontextmanager
+async def running(home: Path, store: ArtifactStore, team: Team, **options: Any) -> AsyncIterator[RunningCoordinator]:
+    coordinator = await service.start(home, store, workers=team.workers, **options)
+    try:
+        yield coordinator
+    finally:
+        await coordinator.stop(grace=1.0)
+
+
+async def create(coordinator: RunningCoordinator, folder: Path) -> str:
+    async with open_channel(coordinator.address) as channel:
+        return (await CoordinatorClient(channel).create_run(small_spec(dataset=write_dataset(folder)))).name
+
+
+async def ended(coordinator: RunningCoordinator, name: str) -> Run:
+    async with open_channel(coordinator.address) as channel, asyncio.timeout(PATIENT):
+        client = CoordinatorClient(channel)
+        while True:
+            with suppress(OuroscopeError):
+                if (run := await client.get_run(name)).state.ended:
+                    return run
+            await asyncio.sleep(0.05)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENT):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def undisturbed(tmp_path: Path) -> list[str]:
+    """Return what is worked on when nothing breaks."""
+    team = Team(tmp_path / "quiet workers")
+    async with running(tmp_path / "quiet", ArtifactStore(str(tmp_path / "quiet" / "store")), team) as coordinator:
+        assert (await ended(coordinator, await create(coordinator, tmp_path))).state is RunState.SUCCEEDED
+    return sorted(team.journal)
+
+
+# Object storage
+
+
+@pytest.fixture
+def proxy(object_store: ObjectStore, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    with FaultProxy(object_store.endpoint, slow=0.5) as found:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", found.endpoint)
+        yield found
+
+
+async def test_object_storage_that_fails_is_slow_and_cuts_for_a_while_costs_a_run_nothing_but_time(
+    tmp_path: Path, proxy: FaultProxy, s3: str
+) -> None:
+    team = Team(tmp_path / "workers")
+    troubles = (("500", "InternalError"), ("503", "SlowDown"), ("slow", ""), ("cut", ""))
+    proxy.faults = [Fault(kind, 1, method, "", code) for kind, code in troubles for method in ("GET", "PUT")]
+    async with running(tmp_path / "home", ArtifactStore(s3), team) as coordinator:
+        name = await create(coordinator, tmp_path)
+        run = await ended(coordinator, name)
+    assert (run.state, run.error) == (RunState.SUCCEEDED, None)
+    assert sum(fault.times == 0 for fault in proxy.faults) >= 4, "there was trouble"
+    assert sorted(team.journal) == await undisturbed(tmp_path), "nothing is done twice, nothing is left out"
+
+
+# The clock
+
+
+class Jumping(datetime):
+    """A clock that can be set."""
+
+    offset = timedelta()
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # as plain as the true one
+        return datetime.now(tz or UTC) + cls.offset
+
+
+@pytest.fixture
+def jump(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], None]:
+    """Set the clock of the coordinator so far from the true time."""
+    for module in (board, database, runs):
+        monkeypatch.setattr(module, "datetime", Jumping)
+
+    def set_to(offset: timedelta) -> None:
+        monkeypatch.setattr(Jumping, "offset", offset)
+
+    return set_to
+
+
+async def test_a_clock_that_jumps_changes_nothing_in_a_run(tmp_path: Path, jump: Callable[[timedelta], None]) -> None:
+    team = Team(tmp_path / "workers", pause=0.02)
+    async with running(tmp_path / "home", ArtifactStore(str(tmp_path / "home" / "store")), team) as coordinator:
+        name = await create(coordinator, tmp_path)
+        for done, offset in ((4, timedelta(days=-400)), (8, timedelta(days=400)), (12, timedelta(hours=-1))):
+            await until(lambda done=done: len(team.journal) >= done)  # type: ignore[misc]
+            jump(offset)
+        run = await ended(coordinator, name)
+        async with open_channel(coordinator.address) as channel:
+            client = CoordinatorClient(channel)
+            numbers = [one.number async for one in client.list_generations(f"{name}/arms/replace")]
+            assert [one.name async for one in client.list_runs()] == [name]
+    assert (run.state, run.error) == (RunState.SUCCEEDED, None)
+    assert numbers == [0, 1, 2, 3]
+    assert sorted(team.journal) == await undisturbed(tmp_path), "nothing is done twice, nothing is left out"
