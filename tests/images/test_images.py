@@ -25,6 +25,7 @@ FOLDER = "OURO_IMAGES_FOLDER"
 """Variable with a folder that is used again and kept; without it a new one is made and removed."""
 PATIENCE = 300.0
 SERVICES = {"analyzer": "service", "coordinator": "service", "generator": "model", "trainer": "model"}
+IDLE = ["python", "-c", "import signal; signal.sigwait([signal.SIGTERM])"]
 TEXT = "The river rose by three feet in the spring, and people moved their cattle to the hills. "
 
 
@@ -98,7 +99,7 @@ def test_a_list_of_parts_lies_in_the_image_and_names_what_is_installed(built: Im
 
 def test_no_image_has_a_compiler_or_pip(built: Images, tmp_path: Path) -> None:
     for image in ("service", "model"):
-        with built.container(image, ["sleep", "600"], log=tmp_path / image) as running:
+        with built.container(image, IDLE, log=tmp_path / image) as running:
             assert running.ask(PATIENCE, "true")
             for name in ("cc", "gcc", "c++", "ld", "make", "pip"):
                 assert running.run("sh", "-c", f"command -v {name}").returncode != 0, name
@@ -106,7 +107,7 @@ def test_no_image_has_a_compiler_or_pip(built: Images, tmp_path: Path) -> None:
 
 
 def test_the_image_of_services_stays_below_half_a_gigabyte(built: Images, tmp_path: Path) -> None:
-    with built.container("service", ["sleep", "600"], log=tmp_path / "log") as running:
+    with built.container("service", IDLE, log=tmp_path / "log") as running:
         assert running.ask(PATIENCE, "true")
         size = built.size("service") + running.interpreter()
     assert size < 500_000_000, f"{size:,} bytes"

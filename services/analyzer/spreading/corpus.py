@@ -32,7 +32,7 @@ from services.analyzer.watch import Watch
 log = structlog.get_logger(__name__)
 
 MERGED_AT_ONCE = 8
-"""Parts that become one: each may take some ten megabytes."""
+"""Parts that become one: each has a few megabytes, some ten of them in memory."""
 
 T = TypeVar("T")
 R = TypeVar("R")
