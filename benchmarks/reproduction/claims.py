@@ -7,7 +7,7 @@ interval that holds 0 it is `same direction`; else it is not reproduced.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import combinations, pairwise
@@ -101,22 +101,28 @@ def within(metric: str, arm: str, beside: str, *, share: float) -> Claim:
     return claim
 
 
-def seen_apart(metric: str, *arms: str) -> Claim:
-    """Claim that arms move by different amounts: at least two of them. Every pair is asked, and that counts."""
+def seen_apart(metrics: Sequence[str], *arms: str) -> Claim:
+    """Claim that arms move by different amounts: two of them by one of the metrics. All pairs asked are counted."""
 
     def claim(results: Results) -> Outcome:
-        moved = {arm: _moved(results, metric, arm) for arm in arms}
-        found, pairs = [], comb(len(arms), 2)
-        for one, other in combinations(arms, 2):
-            seeds = sorted(moved[one].keys() & moved[other].keys())
-            values = tuple(moved[one][seed] - moved[other][seed] for seed in seeds)
-            # Either may be the larger one: the claim is that they differ.
-            sign = -1 if values and fmean(values) < 0 else 1
-            found.append(_Difference(f"{one} against {other}", tuple(sign * value for value in values), pairs))
-        best = min(found, key=lambda one: list(Status).index(one.status) if one.values else len(Status))
+        asked = len(metrics) * comb(len(arms), 2)
+        found = [(metric, pair) for metric in metrics for pair in _pairs(results, metric, arms, asked)]
+        order = list(Status)
+        metric, best = min(found, key=lambda one: order.index(one[1].status) if one[1].values else len(order))
         return _outcome(results, metric, [best])
 
     return claim
+
+
+def _pairs(results: Results, metric: str, arms: Sequence[str], asked: int) -> Iterator[_Difference]:
+    moved = {arm: _moved(results, metric, arm) for arm in arms}
+    for one, other in combinations(arms, 2):
+        seeds = sorted(moved[one].keys() & moved[other].keys())
+        values = tuple(moved[one][seed] - moved[other][seed] for seed in seeds)
+        # Either may be the larger one: the claim is that they differ.
+        sign = -1 if values and fmean(values) < 0 else 1
+        name = f"{one} against {other}"
+        yield _Difference(name, tuple(sign * value for value in values), asked)
 
 
 def stays(arm: str) -> Claim:

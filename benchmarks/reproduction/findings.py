@@ -106,7 +106,7 @@ FINDINGS = (
         "Severity depends on the domain.",
         f"{V2}, {V3}",
         "paper-v2",
-        seen_apart("gini_top100", *(f"{SHARES['75']}/replace-{domain}" for domain in DOMAINS)),
+        seen_apart(("gini_top100", "heldout_perplexity"), *(f"{SHARES['75']}/replace-{domain}" for domain in DOMAINS)),
     ),
     Finding("Commonsense accuracy (HellaSwag) falls by 23 % in ten steps.", V3, "", not_testable(NO_TASKS)),
     Finding(

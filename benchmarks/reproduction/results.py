@@ -112,17 +112,20 @@ def write_results(results: Results, folder: Path = FOLDER) -> Path:
 
 
 def results_of(study: Study, *, experiment: str, command: str, machine: str, settings: str) -> Results:
-    """Take what is kept from the runs of a study; words and networks only where all are measured on equally many."""
-    metrics = [m for m in METRICS if study.budget is not None or study.info(m).family is Family.MODEL]
+    """Take what is kept from the runs of a study; words and networks only of runs with one budget for all arms."""
     return Results(
         experiment=experiment,
         command=command,
         machine=machine,
         settings=settings,
         arms=tuple(fact for part in study.parts for fact in _arms(part)),
-        lanes=tuple(lane for part in study.parts for lane in _lanes(part, metrics)),
-        across=tuple(seen for part in study.parts for seen in _across(part, metrics)),
+        lanes=tuple(lane for part in study.parts for lane in _lanes(part, _metrics(study, part.view.budget))),
+        across=tuple(seen for part in study.parts for seen in _across(part, _metrics(study, study.budget))),
     )
+
+
+def _metrics(study: Study, budget: int | None) -> list[str]:
+    return [metric for metric in METRICS if budget is not None or study.info(metric).family is Family.MODEL]
 
 
 def _arms(part: Part) -> Iterable[ArmFacts]:

@@ -74,8 +74,8 @@ def ladder(sample: Sample) -> tuple[RungSample, ...]:
     """Return the rungs that every group of the sample fills, in rising order; lower rungs if it fills none.
 
     Those are the fixed ones that it fills, and a last one where the smallest group ends. Where a group is empty or
-    nearly so (fewer than 20 clusters, or one that is far shorter than the rest) it has all words and no replicates. A
-    sample without words has no rung.
+    nearly so (fewer than 20 clusters, or one that is far shorter than the rest) it has all words and no replicates, and
+    neither have the lower rungs. A sample without words has no rung.
     """
     shares = np.diff(sample.group_starts)
     smallest, total = int(shares.min()), int(shares.sum())
@@ -85,7 +85,7 @@ def ladder(sample: Sample) -> tuple[RungSample, ...]:
     even = (GROUPS - 1) * smallest
     if even > 0 and even >= min(_WORTH_AN_INTERVAL, total / 2):
         return (*_lower(sample, smallest, even), _cut(sample, even, smallest))
-    return (_whole(sample, total),) if total else ()
+    return (*_uneven(sample, total), _whole(sample, total)) if total else ()
 
 
 def _lower(sample: Sample, smallest: int, even: int) -> Iterator[RungSample]:
@@ -93,6 +93,15 @@ def _lower(sample: Sample, smallest: int, even: int) -> Iterator[RungSample]:
     for budget in LOWER:
         if budget < min(even, *sample.budgets) and words_per_group(budget) <= smallest:
             yield _cut(sample, budget, words_per_group(budget))
+
+
+def _uneven(sample: Sample, total: int) -> Iterator[RungSample]:
+    """Yield the fixed rungs below the ladder, and below `total`, without groups: a value is one of `budget` words."""
+    places_N = np.arange(total) - np.repeat(sample.group_starts[:-1], np.diff(sample.group_starts))
+    by_place_N = np.argsort(places_N, kind="stable")  # the first word of every group, then the second of every one
+    for budget in LOWER:
+        if budget < min(total, *sample.budgets):
+            yield _rung(sample, budget, np.sort(by_place_N[:budget]), np.zeros(budget, dtype=np.int32), 1)
 
 
 def _cut(sample: Sample, budget: int, share: int) -> RungSample:

@@ -96,8 +96,8 @@ def test_arms_are_apart_where_one_pair_is() -> None:
     found = results(
         *three("a", "types", 5, 5.1, 4.9), *three("b", "types", 5.1, 5, 5), *three("c", "types", 8, 8.1, 7.9)
     )
-    assert seen_apart("types", "a", "b", "c")(found).status is Status.REPRODUCED
-    assert seen_apart("types", "a", "b")(found).status is not Status.REPRODUCED
+    assert seen_apart(("types",), "a", "b", "c")(found).status is Status.REPRODUCED
+    assert seen_apart(("types",), "a", "b")(found).status is not Status.REPRODUCED
 
 
 def test_verdicts_and_selections_are_read_from_every_seed() -> None:

@@ -16,13 +16,16 @@ from services.coordinator.study.view import Across, Part, Study
 def load_study(
     artifacts: Artifacts, runs: Sequence[tuple[Run, Sequence[Generation]]], metrics: Iterable[MetricInfo]
 ) -> Study:
-    """Read what is known of several runs, be they over or not, and bring all text to one budget of words."""
+    """Read what is known of several runs, be they over or not, and bring all text to one budget of words.
+
+    Runs that reach no budget in common are brought to one each: then arms of one run can be compared.
+    """
     catalogue = tuple(metrics)
     parts = [_part(artifacts, run, generations, catalogue) for run, generations in runs]
     shown = [part for part in parts if any(point.report for point in part.view.points)]
     budget = common_budget(point for part in shown for point in part.view.points)
     return Study(
-        parts=tuple(_at(part, budget) for part in shown),
+        parts=tuple(_at(part, budget or common_budget(part.view.points)) for part in shown),
         metrics=catalogue,
         budget=budget,
         left_out=tuple(part.name for part in parts if part not in shown),

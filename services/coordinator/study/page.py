@@ -68,14 +68,22 @@ def _context(study: Study, title: str) -> dict[str, Any]:
 
 def _mixed_budgets(study: Study) -> str:
     """Say that text is measured on different amounts of words, if it is: diversity depends on size."""
-    measured = [p.report for part in study.parts for p in part.view.points if p.report and p.report.rungs]
-    if study.budget is not None or not measured:
+    told = [amount for part in study.parts if (amount := _measured_on(part))]
+    if study.budget is not None or not told:
         return ""
-    least, most = (end(report.rungs[-1].budget for report in measured) for end in (min, max))
     return (
-        f"Text and networks are measured on {least:,} to {most:,} words here, since no amount is reached by all: "
-        "compare an arm with its control, not arms of different lengths. What models expect has no such limit."
+        f"Text and networks are measured on {'; '.join(told)}, since no amount is reached by all: compare an arm with "
+        "its control, not arms of different lengths. What models expect has no such limit."
     )
+
+
+def _measured_on(part: Part) -> str:
+    """Return on how many words the texts of a run are measured; nothing where it has none."""
+    measured = [p.report.rungs[-1].budget for p in part.view.points if p.report and p.report.rungs]
+    if not measured:
+        return ""
+    least, most = min(measured), max(measured)
+    return f"{least:,} words in {part.name}" if least == most else f"{least:,} to {most:,} words in {part.name}"
 
 
 def _amount(part: Part) -> str:

@@ -49,7 +49,8 @@ class Study:
     parts: tuple[Part, ...]
     metrics: tuple[MetricInfo, ...]
     budget: int | None = None
-    """Words at which text and networks are measured in all runs; None if they reach none in common."""
+    """Words at which text and networks are measured in all runs; None if they reach none in common: then each run has
+    a budget of its own (`part.view.budget`), or none."""
     left_out: tuple[str, ...] = field(default=())
     """Runs that were asked for and have nothing to show."""
 

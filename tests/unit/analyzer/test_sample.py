@@ -206,9 +206,23 @@ def test_20_clusters_below_the_ladder_get_replicates_at_the_budget_they_reach():
 
 def test_one_cluster_that_is_far_shorter_than_the_rest_does_not_shrink_the_sample():
     documents = [document("word " * 500 + str(n), n) for n in range(19)] + [document("short", 20)]
-    (rung,) = ladder(sample_of(documents, (20_000,)))
-    assert not rung.replicated
-    assert rung.budget == 19 * 501 + 1
+    *lower, whole = ladder(sample_of(documents, (20_000,)))
+    assert not whole.replicated
+    assert whole.budget == 19 * 501 + 1
+    assert [rung.budget for rung in lower] == [500, 1_000, 2_000, 5_000]
+
+
+def test_groups_that_are_too_uneven_for_replicates_share_the_lower_budgets_with_even_ones():
+    uneven = [document(text, n) for n, text in enumerate(prose(19, 100, seed=3))] + [document("short", 20)]
+    rungs = ladder(sample_of(uneven, LADDER))
+    assert [rung.budget for rung in rungs[:-1]] == [500, 1_000]
+    for rung in rungs[:-1]:
+        assert len(rung.words_N) == rung.budget
+        assert rung.used_D.sum() == rung.budget
+        assert not rung.replicated
+    for small, large in itertools.pairwise(rungs):
+        assert set(small.places_D) <= set(large.places_D)
+        assert all(small.used_D <= large.used_D[np.isin(large.places_D, small.places_D)])
 
 
 def test_a_corpus_without_words_has_no_rung():
