@@ -41,7 +41,7 @@ def transformers_serve(model: Path, folder: Path) -> Iterator[str]:
             stderr=subprocess.STDOUT,
         )
     try:
-        wait_until(lambda: _answers(f"http://127.0.0.1:{port}", process, folder / "log.txt"), seconds=900)
+        wait_until(lambda: _writes(f"http://127.0.0.1:{port}", process, folder / "log.txt"), seconds=900)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()
@@ -59,9 +59,11 @@ def _cache(model: Path, folder: Path) -> None:
     (snapshot / "generation_config.json").write_text(json.dumps({**told, "do_sample": True, "top_k": 0}))
 
 
-def _answers(url: str, process: subprocess.Popen[bytes], log: Path) -> bool:
+def _writes(url: str, process: subprocess.Popen[bytes], log: Path) -> bool:
+    """Return whether it has written a token: healthy it is long before, but the model is loaded when first asked for."""
     assert process.poll() is None, log.read_text()[-2000:]
     try:
-        return httpx.get(f"{url}/health", timeout=5).is_success
+        asked = {"model": MODEL, "prompt": "The", "max_tokens": 1}
+        return httpx.post(f"{url}/v1/completions", json=asked, timeout=600).is_success
     except httpx.TransportError:
         return False
