@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,15 @@ def test_what_a_template_puts_first_is_the_start(spaced: Tokenizer, tmp_path: Pa
     opened = Tokens.open(tmp_path)
     assert opened.start == (1,)
     assert opened.ends == {2, 3}
+
+
+def test_models_that_cut_texts_alike_share_one_tokenizer(model_directory: Path, tmp_path: Path) -> None:
+    # Each one of the library keeps the words that it met for ever.
+    other = shutil.copytree(model_directory, tmp_path / "other")
+    assert Tokens.open(other) is Tokens.open(model_directory)
+    assert Tokens.open(other, control=True) is not Tokens.open(other)
+    (other / "generation_config.json").write_text('{"eos_token_id": 5}')
+    assert Tokens.open(other).ends == {5}
 
 
 @pytest.mark.parametrize(
