@@ -28,11 +28,12 @@ PROTOCOL_WORDS = {
 }
 """Each protocol; fractions are filled in."""
 
-_RANKED = {
+RANKED = {
     SelectionRule.SURPLEXITY: ("the most surprising", "the least surprising"),
     SelectionRule.TEXT_ENTROPY: ("those of the most varied words", "those of the least varied words"),
     SelectionRule.ENTROPY_RATE: ("those of the highest entropy rate", "those of the lowest entropy rate"),
 }
+"""Rules that take one end of a ranking: its upper end, its lower end."""
 _SELECTED = {
     SelectionRule.RANDOM: "a random choice",
     SelectionRule.NEAR_DUPLICATES: "those that are no near copy of another",
@@ -67,7 +68,7 @@ def _rule(arm: ArmSpec) -> str:
 
 
 def _selected(selection: SelectionSpec) -> str:
-    ends = _RANKED.get(selection.rule)
+    ends = RANKED.get(selection.rule)
     if ends is None:
         return _SELECTED[selection.rule]
     return ends[selection.order is SelectionOrder.LOWEST]

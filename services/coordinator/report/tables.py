@@ -33,6 +33,8 @@ class Table:
     summary: str = ""
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    of_words: bool = False
+    """Whether cells are read, not compared: they begin at the left and break into lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,9 +158,10 @@ def _verdict_table(study: Study) -> Table | None:
     for part, arm in study.arms:
         verdict = next((one for one in part.view.run.verdicts if one.arm == arm.name), None)
         said = f"{SIGNS[verdict.verdict]} {words.VERDICTS[verdict.verdict]}" if verdict else "not compared"
-        rows.append((label(study, part, arm.name), protocol_of(arm), f"{arm.real_share:.0%}", said))
-    head = ("Arm", "learns", "real prefix", "verdict")
-    return Table(title="What was said of each arm over its seeds", head=head, rows=tuple(rows)) if rows else None
+        rows.append((label(study, part, arm.name), said, f"{arm.real_share:.0%}", protocol_of(arm)))
+    head = ("Arm", "verdict", "real prefix", "learns")
+    title = "What was said of each arm over its seeds"
+    return Table(title=title, head=head, rows=tuple(rows), of_words=True) if rows else None
 
 
 def _selection_table(study: Study) -> Table | None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ouroscope.records.analysis import Direction, Family
-from ouroscope.records.runs import ArmSpec
+from ouroscope.records.runs import ArmSpec, HumanText
 from services.coordinator.report import words
+from services.coordinator.report.arms import RANKED
 from services.coordinator.report.svg import Scale, covering, element, figure, look, mark, path, picture, tick_label
 from services.coordinator.report.svg import ticks as round_ticks
 from services.coordinator.study.view import Mean, Part, Study, change, family_effects, label, mean_of, trained_share
@@ -26,7 +27,7 @@ class Spot:
 
     name: str
     group: str
-    """Domains that it learnt from; arms of a group share colour and mark."""
+    """Arms that differ only in their share of real text; they share colour and mark, and a line joins them."""
     share: float
     """Mean share of synthetic tokens in what it was trained on, in [0, 1]."""
     severity: Mean
@@ -54,11 +55,11 @@ def family_spots(study: Study, family: Family) -> tuple[Spot, ...]:
 
 def _spots(study: Study, values: Callable[[Part, ArmSpec], list[float]]) -> tuple[Spot, ...]:
     found = []
-    for part, arm in study.arms:
+    for (part, arm), group in zip(study.arms, _groups(study), strict=True):
         severity = mean_of(values(part, arm))
         if severity is not None:
             name = label(study, part, arm.name)
-            found.append(Spot(name=name, group=_group(arm), share=trained_share(part, arm), severity=severity))
+            found.append(Spot(name=name, group=group, share=trained_share(part, arm), severity=severity))
     return tuple(found)
 
 
@@ -90,11 +91,28 @@ def _note(direction: Direction) -> str:
 
 def groups_of(study: Study) -> list[str]:
     """Return the groups in the order in which they first appear."""
-    return list(dict.fromkeys(_group(arm) for _, arm in study.arms))
+    return list(dict.fromkeys(_groups(study)))
 
 
-def _group(arm: ArmSpec) -> str:
-    return ", ".join(arm.domains) or "all text"
+def _groups(study: Study) -> list[str]:
+    """Return the group of every arm: its domains, and its way of learning where synthetic arms have several."""
+    ways = [_way(arm) for _, arm in study.arms]
+    synthetic = {way for way, (part, arm) in zip(ways, study.arms, strict=True) if trained_share(part, arm)}
+    domains = [", ".join(arm.domains) for _, arm in study.arms]
+    if len(synthetic) < 2:
+        return [of or "all text" for of in domains]
+    return [f"{of}: {way}" if of else way for of, way in zip(domains, ways, strict=True)]
+
+
+def _way(arm: ArmSpec) -> str:
+    """Return how an arm learns, whatever its shares are."""
+    told = [arm.protocol]
+    if arm.human_text is HumanText.REPLAYED:
+        told.append("replayed")
+    if arm.selection:
+        order = f" {arm.selection.order.value}" if arm.selection.rule in RANKED else ""
+        told.append(f"{arm.selection.rule.value}{order}".lower().replace("_", " "))
+    return ", ".join(told)
 
 
 def _panel(study: Study, name: str, note: str, spots: tuple[Spot, ...], key: str) -> Panel:

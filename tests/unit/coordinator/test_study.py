@@ -11,7 +11,8 @@ import pyarrow.parquet as pa_parquet
 import pytest
 
 from ouroscope.records.artifacts import ArtifactKind
-from ouroscope.records.selection import Composition, Selected
+from ouroscope.records.runs import ArmSpec
+from ouroscope.records.selection import Composition, Selected, SelectionOrder, SelectionRule, SelectionSpec
 from services.coordinator.plan import synthetic_ratio
 from services.coordinator.report.view import Point, RunView, value_of
 from services.coordinator.study import matrix, severity, tidy
@@ -93,6 +94,23 @@ def test_severity_stands_at_the_share_of_synthetic_tokens_that_the_arm_learnt_fr
         ratios = [synthetic_ratio(part.spec, arm, j) for j in range(1, part.spec.generations + 1)]
         assert spots[arm.name].share == pytest.approx(sum(ratios) / len(ratios))
     assert spots["human"].share == 0
+
+
+def test_a_line_joins_arms_of_one_way_of_learning_and_tells_others_apart(study: Study) -> None:
+    (part,) = study.parts
+    surprising = SelectionSpec(rule=SelectionRule.SURPLEXITY, order=SelectionOrder.LOWEST)
+    ways = {"human": ArmSpec(name="human", protocol="human")}
+    ways["replace"] = ArmSpec(name="replace", protocol="replace", real_share=0.5)
+
+    def groups(**arms: ArmSpec) -> list[str]:
+        spec = replace(part.spec, arms=tuple(arms.values()))
+        run = replace(part.view.run, spec=spec)
+        one = replace(part, view=replace(part.view, run=run, points=()))
+        return severity.groups_of(replace(study, parts=(one,)))
+
+    assert groups(**ways, less=replace(ways["replace"], name="less", real_share=0.25)) == ["all text"]
+    chosen = replace(ways["replace"], name="chosen", protocol="accumulate-subsample", selection=surprising)
+    assert groups(**ways, chosen=chosen) == ["human", "replace", "accumulate-subsample, surplexity lowest"]
 
 
 def test_what_was_really_chosen_counts_before_what_the_protocol_says(study: Study) -> None:
