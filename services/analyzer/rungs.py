@@ -74,8 +74,9 @@ def ladder(sample: Sample) -> tuple[RungSample, ...]:
     """Return the rungs that every group of the sample fills, in rising order; lower rungs if it fills none.
 
     Those are the fixed ones that it fills, and a last one where the smallest group ends. Where a group is empty or
-    nearly so (fewer than 20 clusters, or one that is far shorter than the rest) it has all words and no replicates, and
-    neither have the lower rungs. A sample without words has no rung.
+    nearly so (fewer than 20 clusters, or one that is far shorter than the rest), or too short for the least fixed rung
+    though the sample is not, it has all words and no replicates, and neither have the lower rungs. A sample without
+    words has no rung.
     """
     shares = np.diff(sample.group_starts)
     smallest, total = int(shares.min()), int(shares.sum())
@@ -83,7 +84,8 @@ def ladder(sample: Sample) -> tuple[RungSample, ...]:
     if reached:
         return tuple(_cut(sample, budget, words_per_group(budget)) for budget in reached)
     even = (GROUPS - 1) * smallest
-    if even > 0 and even >= min(_WORTH_AN_INTERVAL, total / 2):
+    misses_all = even < LOWER[0] < total
+    if even > 0 and even >= min(_WORTH_AN_INTERVAL, total / 2) and not misses_all:
         return (*_lower(sample, smallest, even), _cut(sample, even, smallest))
     return (*_uneven(sample, total), _whole(sample, total)) if total else ()
 

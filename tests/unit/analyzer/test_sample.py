@@ -225,6 +225,13 @@ def test_groups_that_are_too_uneven_for_replicates_share_the_lower_budgets_with_
         assert all(small.used_D <= large.used_D[np.isin(large.places_D, small.places_D)])
 
 
+def test_a_short_group_costs_the_interval_but_not_the_least_fixed_budget():
+    documents = [document(text, n) for n, text in enumerate([*prose(19, 40, seed=4), *prose(1, 20, seed=5)])]
+    least, whole = ladder(sample_of(documents, LADDER))
+    assert (least.budget, whole.budget) == (500, 780)
+    assert not least.replicated
+
+
 def test_a_corpus_without_words_has_no_rung():
     assert ladder(sample_of([document("... \U0001f600 !!!", 1), document("", 2)])) == ()
 
