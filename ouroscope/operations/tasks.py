@@ -44,8 +44,8 @@ class ResultStore(Protocol):
 class TaskTable:
     """Runs tasks in `workers` threads, at most `queue_limit` waiting; all methods may be called from any thread.
 
-    The last `remembered` finished tasks can be looked at; the answers of older ones are still in the store. (The report of
-    a corpus takes about 0.3 MB.)
+    The last `remembered` finished tasks can be looked at; the answers of older ones are still in the store. (The report
+    of a corpus takes about 0.3 MB.)
     """
 
     def __init__(self, store: ResultStore, *, workers: int = 1, queue_limit: int = 100, remembered: int = 200) -> None:

@@ -60,7 +60,7 @@ def _cache(model: Path, folder: Path) -> None:
 
 
 def _writes(url: str, process: subprocess.Popen[bytes], log: Path) -> bool:
-    """Return whether it has written a token: healthy it is long before, but the model is loaded when first asked for."""
+    """Return whether it has written a token. It is healthy long before: the model is loaded when it is asked for."""
     assert process.poll() is None, log.read_text()[-2000:]
     try:
         asked = {"model": MODEL, "prompt": "The", "max_tokens": 1}
