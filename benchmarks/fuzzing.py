@@ -23,7 +23,7 @@ import re
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,7 @@ import ouroscope.v1
 from benchmarks.fuzz_messages import Words, drawn, mutated
 from benchmarks.supervised import ROOT, Supervisor, add_all, end_cleanly, supervised
 from ouroscope.client import GeneratorClient, open_channel
+from ouroscope.client.calls import sent
 from ouroscope.errors import OuroscopeError
 from ouroscope.rpc.errors import DETAILS_KEY
 from ouroscope.rpc.probe import is_serving
@@ -190,7 +191,7 @@ async def send(request: Request, channel: grpc.aio.Channel) -> Answer:
         if descriptor.client_streaming and descriptor.server_streaming:
             call: Any = channel.stream_stream(path)(iter(request.messages), **options)
         elif descriptor.client_streaming:
-            return Answer("OK", "", await channel.stream_unary(path)(iter(request.messages), **options))
+            return Answer("OK", "", await sent(channel.stream_unary(path)(**options), _each(request.messages)))
         elif descriptor.server_streaming:
             call = channel.unary_stream(path)(request.messages[0], **options)
         else:
@@ -200,6 +201,11 @@ async def send(request: Request, channel: grpc.aio.Channel) -> Answer:
         return Answer("OK", "", last)
     except grpc.aio.AioRpcError as error:
         return Answer(error.code().name, _told(error), last)
+
+
+async def _each(messages: Iterable[bytes]) -> AsyncGenerator[bytes]:
+    for message in messages:
+        yield message
 
 
 def _told(error: grpc.aio.AioRpcError) -> str:

@@ -331,7 +331,9 @@ def main() -> None:
     campaign = Campaign.read(options.result, options.seed)
     with nullcontext(options.folder) if options.folder else tempfile.TemporaryDirectory() as folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        asyncio.run(run_campaign(campaign, cases(options.cases, options.seed), Path(folder)))
+        # Homes of its own for every start: a case that was broken off has left its run in the last ones.
+        place = Path(tempfile.mkdtemp(dir=folder, prefix="campaign-"))
+        asyncio.run(run_campaign(campaign, cases(options.cases, options.seed), place))
     report(campaign.outcomes)
 
 

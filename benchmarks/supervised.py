@@ -164,7 +164,10 @@ def add_all(supervisor: Supervisor, home: Path, threads: int, database: str = ""
 
 def end_cleanly() -> None:
     """Let SIGTERM end this program as Ctrl-C does, so that no service is left behind."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # Not by raising SystemExit: gRPC swallows what is raised while it is called.
+    # A shell that starts a program in the background has it ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def free_ports(count: int) -> list[int]:

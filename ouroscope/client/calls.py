@@ -48,7 +48,18 @@ async def stream(method: Any, request: Any, timeout: float | None = None) -> Asy
 
 async def send_all(method: Any, messages: AsyncGenerator[Any], timeout: float) -> Any:
     """Send a stream of messages and return the one answer; a failure of `messages` ends the call and is raised."""
-    running = method(timeout=timeout, metadata=tracing.headers())
+    try:
+        return await sent(method(timeout=timeout, metadata=tracing.headers()), messages)
+    except grpc.aio.AioRpcError as error:
+        raise error_from_rpc(error) from error
+
+
+async def sent(running: Any, messages: AsyncGenerator[Any]) -> Any:
+    """Send a stream of messages in a call that was begun, and return the one answer.
+
+    Raises:
+        AioRpcError: what the service said, which is not always what grpc.aio makes of it.
+    """
     outcomes: list[grpc.aio.AioRpcError] = []
     running.add_done_callback(lambda call: outcomes.append(_outcome_of(call)))
     try:
@@ -59,7 +70,7 @@ async def send_all(method: Any, messages: AsyncGenerator[Any], timeout: float) -
         await running.done_writing()
         return await running
     except grpc.aio.AioRpcError as error:
-        raise error_from_rpc(_true_outcome(outcomes) or error) from error
+        raise (_true_outcome(outcomes) or error) from None
     finally:
         running.cancel()
 

@@ -27,6 +27,7 @@ from ouroscope.corpora.streams import (
     text_of,
 )
 from ouroscope.errors import InvalidRequest, LimitExceeded, NotFound
+from ouroscope.paths import is_there
 from ouroscope.records.documents import Document
 from ouroscope.security.allowed import EVERYTHING
 
@@ -76,7 +77,7 @@ def read_documents(
         PreconditionFailed: a file may not be read.
     """
     path = Path(source)
-    if str(source) != "-" and not path.exists():
+    if str(source) != "-" and not is_there(path):
         raise NotFound(f"{source} does not exist; check the path")
     return _documents(str(source), _Fields(text_field, summary_field), limits or Limits(), stdin, opens)
 

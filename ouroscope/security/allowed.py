@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from ouroscope.addresses import is_loopback, split_address
 from ouroscope.errors import NotPermitted
+from ouroscope.paths import expanded
 
 ANY = "any"
 EMBEDDED = "embedded"
@@ -46,7 +47,7 @@ class AllowedSources:
             NotPermitted: it is not below an allowed folder. Nothing is said of what is there.
         """
         if self.everything:
-            return Path(text).expanduser()
+            return expanded(text)
         if not self.holds(Path(text)):
             raise refused(text)
         return Path(text)

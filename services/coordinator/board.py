@@ -144,6 +144,11 @@ class Board:
             event = replace(self._event(live, lane, generation, stage), message=message)
             self._tell(live, lane, event)
 
+    def stand_still(self, message: str) -> None:
+        """Show of all runs why they do not move."""
+        for live in self._live.values():
+            self._tell(live, None, replace(self._event(live), message=message))
+
     @contextmanager
     def asking(self, run: str, lane: Lane | None, what: str) -> Iterator[None]:
         """Count a question to a worker as work at it, though it is no stage of the run."""

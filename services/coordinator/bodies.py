@@ -7,22 +7,23 @@ an event would be a second truth that grows the history of the workflow with eve
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeGuard
 
 import structlog
-from dbos import DBOS, SetWorkflowID
+from dbos import DBOS, PortableWorkflowError, SetWorkflowID
 from dbos import error as dbos_error
 
+from ouroscope import errors
 from ouroscope.canonical import from_plain, to_plain
-from ouroscope.errors import Busy, OuroscopeError
+from ouroscope.errors import Busy, OuroscopeError, PreconditionFailed
 from ouroscope.records.runs import RunSpec, RunState
 from ouroscope.security.allowed import EVERYTHING, AllowedSources
 from ouroscope.store import ArtifactStore
 from services.coordinator import plan
 from services.coordinator.board import Board
-from services.coordinator.connection import FULL, is_full, is_outage
+from services.coordinator.connection import FULL, is_full
 from services.coordinator.database import History
 from services.coordinator.durable import durable_step
 from services.coordinator.loop import run_arm
@@ -50,21 +51,22 @@ class Bodies:
         history: History,
         board: Board,
         patiently: Patiently,
-        on_outage: Callable[[], None] | None = None,
+        doubt: Callable[[BaseException], bool] = lambda _: False,
         allowed: AllowedSources = EVERYTHING,
     ) -> None:
-        """Prepare; `on_outage` is called when the database fails under a run, and the run is then taken up again.
+        """Prepare.
 
-        Runs read no text but of the `allowed` sources, also those that were made when more was allowed.
+        `doubt` is asked of every failure whether it is one of the database; whoever says yes stops all bodies and takes
+        them up again when it is back. Runs read no text but of the `allowed` sources, also those that were made when
+        more was allowed.
         """
         self._store = store
         self._workers = workers
         self._history = history
         self._board = board
         self._patiently = patiently
-        self._on_outage = on_outage
+        self.doubt = doubt
         self._allowed = allowed
-        self._interrupted: set[str] = set()
         self._tasks: dict[asyncio.Task[Any], str] = {}
         self.run: Callable[..., Any]
         """Workflow of a run, once registered: takes its id and its specification in plain form."""
@@ -72,15 +74,14 @@ class Bodies:
 
     def register(self) -> None:
         """Tell DBOS its two workflows. They are closures: DBOS marks functions, and methods cannot be marked."""
-        self._interrupted.clear()
 
         async def run(run_id: str, spec: Plain) -> None:
-            with self._body(run_id):
+            async with self._body(run_id):
                 await self._drive(run_id, from_plain(RunSpec, spec))
 
         async def arm(run_id: str, name: str, seed: int, spec: Plain, setup: Plain) -> None:
             lane = Lane(run_id, name, seed)
-            with self._body(lane.workflow_id):
+            async with self._body(lane.workflow_id):
                 await self._drive_lane(lane, from_plain(RunSpec, spec), from_plain(Setup, setup))
 
         self.run = DBOS.workflow(name="ouroscope.run", max_recovery_attempts=None)(run)
@@ -121,19 +122,30 @@ class Bodies:
 
     async def _drive(self, run_id: str, spec: RunSpec) -> None:
         try:
-            await self.move(run_id, state=RunState.RUNNING)
+            await self._begin(run_id)
             setup = await self._setup(run_id, spec)
             await self._lanes(run_id, spec, setup)
             if await self.move(run_id, state=RunState.SUCCEEDED):
                 log.info("run.succeeded", run=run_id)
         except Exception as error:
+            await self._stand_still_if_away(error, run=run_id)
             _log(error, run=run_id)
-            if self._is_interrupted(run_id, error):
-                raise
             # If the run itself was cancelled, DBOS refuses this call, and no failure is noted.
             await DBOS.cancel_workflows_async([lane.workflow_id for lane in plan.lanes_of(run_id, spec)])
             await self.fail(run_id, _told(error))
             raise
+
+    async def _begin(self, run_id: str) -> None:
+        """Show that the run is at work.
+
+        Raises:
+            PreconditionFailed: it was cancelled or has failed, and this process or its disk was gone before DBOS noted
+                it. Nobody wants it to go on; as a failed workflow it can be resumed.
+        """
+        if await self.move(run_id, state=RunState.RUNNING):
+            return
+        if (await self._history.run(run_id)).state is not RunState.SUCCEEDED:
+            raise PreconditionFailed(f"run {run_id!r} has ended")
 
     async def _setup(self, run_id: str, spec: RunSpec) -> Setup:
         steps = RunSetup(
@@ -143,7 +155,7 @@ class Bodies:
             self._workers,
             self._history,
             self._board,
-            durable_step,
+            self._step,
             self._patiently,
             self._allowed,
         )
@@ -169,7 +181,7 @@ class Bodies:
             self._workers,
             self._history,
             self._board,
-            durable_step,
+            self._step,
             self._patiently,
             self._history,
         )
@@ -177,27 +189,43 @@ class Bodies:
             await run_arm(plan.arm_named(spec, lane.arm), lane.seed, spec, stages)
         except Exception as error:
             # Noted here, where it is known best; what reaches the run is only that a lane has failed.
+            await self._stand_still_if_away(error, run=lane.run, arm=lane.arm, seed=lane.seed)
             _log(error, run=lane.run, arm=lane.arm, seed=lane.seed)
-            if self._is_interrupted(lane.run, error):
-                raise
             await self._history.note_error(lane.run, f"arm {lane.arm}, seed {lane.seed}, {_told(error)}")
             raise
 
-    def _is_interrupted(self, run_id: str, error: Exception) -> bool:
-        """Return whether a run stops because the database failed: nothing is wrong with it, and it will go on."""
-        if self._on_outage is not None and is_outage(error):
-            self._interrupted.add(run_id)
-            self._on_outage()
-        # What a lane raised reaches its run as an error of DBOS, which tells nothing.
-        return run_id in self._interrupted
+    async def _step(self, name: str, work: Callable[[], Awaitable[Plain]]) -> Plain:
+        """Do work as a durable step: `stages.Steps`."""
 
-    @contextmanager
-    def _body(self, workflow_id: str) -> Iterator[None]:
+        async def step() -> Plain:
+            try:
+                return await work()
+            except Exception as error:
+                await self._stand_still_if_away(error, step=name)
+                raise
+
+        return await durable_step(name, step)
+
+    async def _stand_still_if_away(self, error: Exception, **fields: str | int) -> None:
+        """Wait to be stopped and taken up again if it is the database that failed: nothing is wrong with the run.
+
+        Raised, the failure would be noted by DBOS if the database is back by then, and come again with every replay.
+        """
+        if self.doubt(error):
+            log.warning("workflow.interrupted", error=type(error).__name__, **fields)
+            await asyncio.Event().wait()
+
+    @asynccontextmanager
+    async def _body(self, workflow_id: str) -> AsyncIterator[None]:
         task = asyncio.current_task()
         assert task is not None, "DBOS runs async workflows as tasks"
         self._tasks[task] = workflow_id
         try:
             yield
+        except Exception as error:
+            # What was to be said of a failure may fail as well.
+            await self._stand_still_if_away(error, workflow=workflow_id)
+            raise
         finally:
             del self._tasks[task]
 
@@ -205,18 +233,21 @@ class Bodies:
 def _told(error: Exception) -> str:
     """Return what callers may be told of a failure, with the place that the stages noted on it."""
     place = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
-    if isinstance(error, OuroscopeError):
+    if isinstance(error, OuroscopeError) or _is_remembered(error):
         return place + error.message.rstrip(".")
     if is_full(error):
         return place + FULL
     return f"{place}an internal error; see the log of the coordinator"
 
 
+def _is_remembered(error: Exception) -> TypeGuard[PortableWorkflowError]:
+    """Return whether it is an error of ours that a step has raised before, as DBOS remembers it."""
+    return isinstance(error, PortableWorkflowError) and error.name in vars(errors)
+
+
 def _log(error: Exception, **fields: str | int) -> None:
     """Log a failure; with its traceback if it is none that callers are told of."""
-    if is_outage(error):
-        log.warning("workflow.interrupted", error=type(error).__name__, **fields)
-    elif isinstance(error, OuroscopeError) or is_full(error):
+    if isinstance(error, OuroscopeError | PortableWorkflowError) or is_full(error):
         log.error("workflow.failed", error=_told(error), **fields)
     elif not isinstance(error, dbos_error.DBOSException):
         log.error("workflow.unexpected_error", exc_info=error, **fields)

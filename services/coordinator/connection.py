@@ -20,8 +20,9 @@ from services.coordinator.migrations import migrate
 from services.coordinator.patience import Patiently
 
 DATABASE = "database"
-"""What `dependency` in the metadata of an Unavailable says where it is ours that is away."""
-FULL = "the disk with the database of runs is full; make room, then resume the run"
+"""What `dependency` in the metadata of an error says where it is ours that is away, or full."""
+FULL = "the disk with the database of runs is full; make room: runs stand still until then, and go on by themselves"
+AWAY = "the database of runs does not answer; it may be busy or unreachable"
 DISK_FULL = "53100"
 """What PostgreSQL calls it."""
 Check = Callable[[AsyncConnection], Awaitable[None]]
@@ -112,6 +113,8 @@ def is_outage(error: BaseException) -> bool:
 
 def is_full(error: BaseException) -> bool:
     """Return whether work failed because the disk of the database is full, seen by us or by DBOS."""
+    if isinstance(error, StorageFull):
+        return error.metadata.get("dependency") == DATABASE
     if not isinstance(error, sa.exc.DBAPIError):
         return False
     return "full" in str(error.orig) or getattr(error.orig, "sqlstate", None) == DISK_FULL
@@ -124,6 +127,5 @@ def _database_errors() -> Iterator[None]:
         yield
     except (sa.exc.OperationalError, sa.exc.InternalError) as error:
         if is_full(error):
-            raise StorageFull(FULL) from error
-        told = "the database of runs does not answer; it may be busy or unreachable"
-        raise Unavailable(told, dependency=DATABASE) from error
+            raise StorageFull(FULL, dependency=DATABASE) from error
+        raise Unavailable(AWAY, dependency=DATABASE) from error

@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, WorkflowStatus
-from sqlalchemy import make_url
 
 from ouroscope.errors import Internal, PreconditionFailed
 from services.coordinator.stages import Plain
@@ -56,8 +56,26 @@ def prepare_file(database: str) -> None:
             connection.execute("PRAGMA journal_mode=WAL")
 
 
+def hear_errors(database: str, tell: Callable[[BaseException], object]) -> Callable[[], None]:
+    """Tell of every error in the system database, where it is a file, until the function that is returned is called.
+
+    Else nobody would know that the end of a workflow could not be noted. A server that fails is asked again by DBOS.
+    `tell` is called in whatever thread the error came up.
+    """
+    path = _file_of(database)
+
+    def heard(context: sa.engine.ExceptionContext) -> None:
+        if context.engine is not None and context.engine.url.database == str(path) and context.sqlalchemy_exception:
+            tell(context.sqlalchemy_exception)
+
+    if path is None:
+        return lambda: None
+    sa.event.listen(sa.Engine, "handle_error", heard)
+    return lambda: sa.event.remove(sa.Engine, "handle_error", heard)
+
+
 def _file_of(database: str) -> Path | None:
-    url = make_url(database)
+    url = sa.make_url(database)
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 

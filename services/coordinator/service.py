@@ -171,7 +171,7 @@ async def start(
         engine = Engine(tables.system_url(home, database), executor, history, board, bodies)
         await engine.launch(recover=recover)
         resources.push_async_callback(engine.close)
-        lock.keep(on_lost, engine.relaunch)
+        lock.keep(on_lost, engine.relaunch, board.stand_still)
         resources.push_async_callback(lock.leave)
         learning = asyncio.create_task(_learn_units(team.analyzer, book, page))
         resources.callback(learning.cancel)

@@ -62,6 +62,7 @@ class RunSetup:
     async def prepare(self) -> Setup:
         """Do all of it and return what the lanes share."""
         await self._check_backend()
+        await self._check_model()
         corpora = await self._dataset()
         model = await self._model(corpora)
         await self._check_recipe(model)
@@ -78,6 +79,23 @@ class RunSetup:
             plan.check_backend(self._spec, await self._workers.generator.list_backends())
 
         await self._ask("backend", work)
+
+    async def _check_model(self) -> None:
+        """Bring the model in before the text is gathered, so that a wrong name is told at once.
+
+        Not remembered: the stage of the model finds what was brought in. Once the text is there, nobody is asked, since
+        a run that is gone on with must not need the Hub again.
+        """
+        if "dataset" in await self._history.artifacts(self._run_id):
+            return
+
+        def tell(progress: Progress) -> None:
+            self._board.advance(f"runs/{self._run_id}", None, 0, "model", progress)
+
+        async def work() -> None:
+            check_context(self._spec, await self._workers.generator.import_model(self._spec.model, on_progress=tell))
+
+        await self._ask("model", work)
 
     async def _check_recipe(self, model: ArtifactRef) -> None:
         """Ask the trainer now what it would refuse after generation 0. Not remembered, as with the backend."""

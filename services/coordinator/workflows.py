@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import ClassVar
 
 import structlog
@@ -29,6 +30,7 @@ from services.coordinator.durable import (
     UNDER_WAY,
     check_version,
     configuration,
+    hear_errors,
     prepare_file,
     rewind,
     stand_down,
@@ -53,6 +55,7 @@ class Engine:
         self._board = board
         self._bodies = bodies
         self._moving: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._listening = ExitStack()
 
     async def launch(self, *, recover: bool = True) -> None:
         """Start, and go on with interrupted runs.
@@ -61,6 +64,8 @@ class Engine:
 
         Raises:
             PreconditionFailed: this process drives runs already.
+            Unavailable: the database does not answer.
+            StorageFull: it has no room.
         """
         if Engine._alive:
             raise PreconditionFailed("this process has a coordinator already; start another process for another home")
@@ -70,7 +75,7 @@ class Engine:
             for run in interrupted:
                 await self._bodies.fail(run.name.removeprefix("runs/"), INTERRUPTED)
         for run in interrupted if recover else ():
-            await self._show(run)
+            await self._show(await self._without_error(run))
         self._launch()
         for run in interrupted if recover else ():
             await self._recover(run)
@@ -82,6 +87,7 @@ class Engine:
             DBOS(config=configuration(self._database, self._executor))
             self._bodies.register()
             DBOS.launch()
+            self._listening.callback(hear_errors(self._database, self._bodies.doubt))
         except Exception as error:
             DBOS.destroy(destroy_registry=True)
             Engine._alive = False
@@ -96,15 +102,17 @@ class Engine:
         own = ThreadPoolExecutor(1)
         await asyncio.get_running_loop().run_in_executor(own, lambda: DBOS.destroy(destroy_registry=True))
         own.shutdown()
+        self._listening.close()
         # DBOS made its own pool the default one of this loop, and has just shut it down.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
         Engine._alive = False
 
     async def relaunch(self) -> None:
-        """Begin again after the database was away, as a new process would: DBOS does not take up what failed then.
+        """Begin again after the database was away or full, as a new process would: DBOS does not take up what failed.
 
         Raises:
             Unavailable: it is away again.
+            StorageFull: it is full again.
         """
         if Engine._alive:
             await self.close()
@@ -189,6 +197,12 @@ class Engine:
     async def _show(self, run: Run) -> None:
         run_id = run.name.removeprefix("runs/")
         self._board.open(run, await self._history.generations(run_id), await self._history.setup(run_id))
+
+    async def _without_error(self, run: Run) -> Run:
+        """Forget what a lane has said of its failure before the run could end with it: the lane is gone on with."""
+        if run.error is None:
+            return run
+        return await self._history.change_run(run.name.removeprefix("runs/"), error=None)
 
     async def _recover(self, run: Run) -> None:
         """See to what DBOS does not take up by itself: a run that was killed between two of its tables' writes."""

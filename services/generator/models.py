@@ -20,6 +20,7 @@ from ouroscope.canonical import digest_of
 from ouroscope.errors import InvalidRequest, LimitExceeded, NotFound, UntrustedArtifact
 from ouroscope.model_files import LINEAGE
 from ouroscope.models import ADAPTER_CONFIG, CONFIG, check_model_directory, weight_shapes
+from ouroscope.paths import is_folder
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.generation import Capability, ModelInfo
 from ouroscope.records.progress import Progress
@@ -84,7 +85,7 @@ def _directory(name: str, allowed: AllowedSources) -> Path | None:
     if not name.startswith(_PATHS) and not allowed.holds(Path(name)):
         return None  # it may still be the id of a model of the Hub
     path = allowed.path(name)
-    return path if name and path.is_dir() else None
+    return path if name and is_folder(path) else None
 
 
 def import_model(

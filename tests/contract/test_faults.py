@@ -1,4 +1,4 @@
-"""A run while what it stands on breaks: object storage, the clock.
+"""A run while what it stands on breaks: object storage, the disk, the clock.
 
 Each ends as an undisturbed one. A database that goes and comes is in test_postgres.py, a certificate that runs out in
 test_security.py, a store on a full disk in test_s3.py.
@@ -7,19 +7,23 @@ test_security.py, a store on a full disk in test_s3.py.
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ouroscope.client import CoordinatorClient, open_channel
-from ouroscope.errors import OuroscopeError
+from ouroscope.errors import OuroscopeError, StorageFull
 from ouroscope.records.runs import Run, RunState
 from ouroscope.store import ArtifactStore
-from services.coordinator import board, database, runs, service
+from services.coordinator import board, database, lock, runs, service
+from services.coordinator.connection import DATABASE, FULL
 from services.coordinator.service import RunningCoordinator
 from tests.object_store import Fault, FaultProxy, ObjectStore
 from tests.unit.coordinator.fakes import Team, small_spec, write_dataset
@@ -58,11 +62,17 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def undisturbed(tmp_path: Path) -> list[str]:
-    """Return what is worked on when nothing breaks."""
-    team = Team(tmp_path / "quiet workers")
-    async with running(tmp_path / "quiet", ArtifactStore(str(tmp_path / "quiet" / "store")), team) as coordinator:
-        assert (await ended(coordinator, await create(coordinator, tmp_path))).state is RunState.SUCCEEDED
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What is worked on when nothing breaks."""
+    folder = tmp_path_factory.mktemp("quiet")
+    team = Team(folder / "workers")
+
+    async def work() -> None:
+        async with running(folder / "home", ArtifactStore(str(folder / "store")), team) as coordinator:
+            assert (await ended(coordinator, await create(coordinator, folder))).state is RunState.SUCCEEDED
+
+    asyncio.run(work())
     return sorted(team.journal)
 
 
@@ -77,7 +87,7 @@ def proxy(object_store: ObjectStore, s3: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_object_storage_that_fails_is_slow_and_cuts_for_a_while_costs_a_run_nothing_but_time(
-    tmp_path: Path, proxy: FaultProxy, s3: str
+    tmp_path: Path, proxy: FaultProxy, s3: str, undisturbed: list[str]
 ) -> None:
     team = Team(tmp_path / "workers")
     troubles = (("500", "InternalError"), ("503", "SlowDown"), ("slow", ""), ("cut", ""))
@@ -87,7 +97,69 @@ async def test_object_storage_that_fails_is_slow_and_cuts_for_a_while_costs_a_ru
         run = await ended(coordinator, name)
     assert (run.state, run.error) == (RunState.SUCCEEDED, None)
     assert sum(fault.times == 0 for fault in proxy.faults) >= 4, "there was trouble"
-    assert sorted(team.journal) == await undisturbed(tmp_path), "nothing is done twice, nothing is left out"
+    assert sorted(team.journal) == undisturbed, "nothing is done twice, nothing is left out"
+
+
+# The disk
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 16 MiB for the databases of a home; where this user may not mount one, the test is skipped."""
+    folder = tmp_path / "home" / "state"
+    folder.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a small file system cannot be mounted here: that takes root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Write until there is no room left."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        for size in (1 << 16, 1 << 12, 1 << 9):
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+    return ballast
+
+
+async def test_a_run_whose_database_has_no_room_stands_still_says_why_and_goes_on_when_there_is_some(
+    tmp_path: Path, disk: Path, undisturbed: list[str]
+) -> None:
+    team = Team(tmp_path / "workers", pause=0.02)
+    async with running(tmp_path / "home", ArtifactStore(str(tmp_path / "store")), team) as coordinator:
+        name = await create(coordinator, tmp_path)
+        await until(lambda: len(team.journal) >= 6)
+        # Slowly, so that the run has not ended when the disk is full, however long that takes.
+        team.pause = 1.0
+        ballast = await asyncio.to_thread(fill, disk)
+        team.pause = 0.0
+        async with open_channel(coordinator.address) as channel, asyncio.timeout(PATIENT):
+            client = CoordinatorClient(channel)
+            told = await anext(one async for one in client.watch_run(name) if "make room" in (one.message or ""))
+            with pytest.raises(StorageFull, match="make room"):
+                await client.create_run(small_spec(dataset=write_dataset(tmp_path)))
+        ballast.unlink()
+        run = await ended(coordinator, name)
+    assert told.state is RunState.RUNNING
+    assert (run.state, run.error) == (RunState.SUCCEEDED, None)
+    assert sorted(team.journal) == undisturbed, "nothing is done twice, nothing is left out"
+
+
+async def test_a_step_that_had_no_room_is_not_remembered_as_failed_and_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: list[str]
+) -> None:
+    monkeypatch.setattr(lock, "WATCH", 0.05)
+    no_room = StorageFull(FULL, dependency=DATABASE)
+    team = Team(tmp_path / "workers", trouble={"import": no_room, "generate": no_room, "fine_tune": no_room})
+    async with running(tmp_path / "home", ArtifactStore(str(tmp_path / "store")), team) as coordinator:
+        run = await ended(coordinator, await create(coordinator, tmp_path))
+    assert (run.state, run.error) == (RunState.SUCCEEDED, None)
+    assert team.trouble == {}
+    assert sorted(team.journal) == undisturbed, "nothing is done twice, nothing is left out"
 
 
 # The clock
@@ -105,9 +177,13 @@ class Jumping(datetime):
 
 @pytest.fixture
 def jump(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], None]:
-    """Set the clock of the coordinator so far from the true time."""
+    """Set the clock of the coordinator, and of the libraries that it stands on, so far from the true time."""
     for module in (board, database, runs):
         monkeypatch.setattr(module, "datetime", Jumping)
+    # gRPC hands its deadlines to a core that asks the kernel; there the clock of the machine did not jump.
+    monkeypatch.setattr("grpc.aio._utils.time", SimpleNamespace(time=time.time))
+    true_time = time.time
+    monkeypatch.setattr(time, "time", lambda: true_time() + Jumping.offset.total_seconds())
 
     def set_to(offset: timedelta) -> None:
         monkeypatch.setattr(Jumping, "offset", offset)
@@ -115,7 +191,9 @@ def jump(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], None]:
     return set_to
 
 
-async def test_a_clock_that_jumps_changes_nothing_in_a_run(tmp_path: Path, jump: Callable[[timedelta], None]) -> None:
+async def test_a_clock_that_jumps_changes_nothing_in_a_run(
+    tmp_path: Path, jump: Callable[[timedelta], None], undisturbed: list[str]
+) -> None:
     team = Team(tmp_path / "workers", pause=0.02)
     async with running(tmp_path / "home", ArtifactStore(str(tmp_path / "home" / "store")), team) as coordinator:
         name = await create(coordinator, tmp_path)
@@ -129,4 +207,4 @@ async def test_a_clock_that_jumps_changes_nothing_in_a_run(tmp_path: Path, jump:
             assert [one.name async for one in client.list_runs()] == [name]
     assert (run.state, run.error) == (RunState.SUCCEEDED, None)
     assert numbers == [0, 1, 2, 3]
-    assert sorted(team.journal) == await undisturbed(tmp_path), "nothing is done twice, nothing is left out"
+    assert sorted(team.journal) == undisturbed, "nothing is done twice, nothing is left out"

@@ -16,18 +16,22 @@ import pytest
 import sqlalchemy as sa
 
 from ouroscope.client import CoordinatorClient, open_channel
-from ouroscope.errors import PreconditionFailed, Unavailable
+from ouroscope.errors import PreconditionFailed, StorageFull, Unavailable
 from ouroscope.records.runs import Run, RunState
 from ouroscope.store import ArtifactStore
 from services.coordinator import connection as connection_module
 from services.coordinator import lock as lock_module
 from services.coordinator import service, tables
+from services.coordinator.connection import FULL
 from services.coordinator.database import open_history
 from services.coordinator.lock import DatabaseLock
 from services.coordinator.service import RunningCoordinator
 from tests.postgres import PostgresServer
 from tests.unit.coordinator.conftest import a_run
 from tests.unit.coordinator.fakes import Team, small_spec, write_dataset
+
+PATIENT = 240.0
+"""Seconds; only a test that fails waits so long."""
 
 
 @pytest.fixture
@@ -50,7 +54,7 @@ async def running(folder: Path, url: str, team: Team, **options: Any) -> AsyncIt
         await coordinator.stop(grace=1.0)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 40) -> None:
+async def until(condition: Callable[[], bool], seconds: float = PATIENT) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)
@@ -62,7 +66,7 @@ async def create(coordinator: RunningCoordinator, folder: Path) -> str:
 
 
 async def ended(coordinator: RunningCoordinator, name: str) -> Run:
-    async with open_channel(coordinator.address) as channel, asyncio.timeout(60):
+    async with open_channel(coordinator.address) as channel, asyncio.timeout(PATIENT):
         client = CoordinatorClient(channel)
         while True:
             with suppress(Unavailable):
@@ -144,6 +148,36 @@ async def test_a_lock_is_taken_again_after_its_session_is_gone_and_nothing_is_wr
     await lock.release()
 
 
+async def test_a_lock_is_held_while_the_database_has_no_room_and_work_is_taken_up_when_it_has(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, room, taken_up = tables.database_url(Path(), url), list[bool](), asyncio.Event()
+    lock = await DatabaseLock.take(address)
+    really = lock._write_and_forget
+
+    async def write() -> None:
+        await really()
+        if not room:
+            raise StorageFull(FULL, dependency="database")
+
+    async def back() -> None:
+        assert room, "not before there is room"
+        taken_up.set()
+
+    monkeypatch.setattr(lock, "_write_and_forget", write)
+    said: list[str] = []
+    lock.keep(lambda: None, back, said.append)
+    assert lock.doubt(StorageFull(FULL, dependency="database"))
+    await until(lambda: len(said) >= 2)
+    with pytest.raises(PreconditionFailed, match="another coordinator"):
+        await DatabaseLock.take(address)
+    room.append(True)
+    async with asyncio.timeout(120):
+        await taken_up.wait()
+    assert set(said) == {FULL}
+    await lock.release()
+
+
 async def test_a_coordinator_whose_database_was_taken_meanwhile_is_told_and_writes_nothing_any_more(
     tmp_path: Path, url: str
 ) -> None:
@@ -213,8 +247,6 @@ async def test_a_server_that_is_not_there_is_told_at_the_start(tmp_path: Path) -
 async def test_the_words_of_a_full_disk_are_understood() -> None:
     class Full(Exception):
         sqlstate = connection_module.DISK_FULL
-
-    from ouroscope.errors import StorageFull
 
     with pytest.raises(StorageFull), connection_module._database_errors():
         raise sa.exc.OperationalError("INSERT", {}, Full("could not extend file: No space left on device"))

@@ -197,6 +197,14 @@ def test_a_model_that_is_not_allowed_is_refused_before_anything_is_asked(source:
         models.find(source, NOTHING)
 
 
+@pytest.mark.parametrize("name", ["a" * 5000, "/" + "a" * 5000, "a/" * 3000, "~nobody-of-this-name/x", "/a\0b"])
+def test_what_cannot_be_a_path_is_not_there(name: str) -> None:
+    with pytest.raises((InvalidRequest, NotFound)):
+        models.find(name)
+    with pytest.raises(NotFound):
+        check_source(DatasetSpec(source=name), EVERYTHING)
+
+
 def test_a_folder_that_is_named_like_a_repository_is_no_way_around(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

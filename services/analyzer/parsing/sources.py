@@ -18,6 +18,7 @@ from typing import Any
 
 from ouroscope.embedded import pipeline_directory
 from ouroscope.errors import PreconditionFailed
+from ouroscope.paths import is_folder
 from services.analyzer.parsing.parsed import Need
 
 SHIPPED = "en_ouro_sm"
@@ -83,7 +84,7 @@ def find(name: str) -> Source:
     """
     if (own := pipeline_directory(name)) is not None:
         return read(own)
-    if _is_folder(Path(name)):
+    if is_folder(Path(name)):
         return read(Path(name).resolve())
     package = name.replace("-", "_")
     if (folder := _data_of_package(package)) is not None:
@@ -101,7 +102,7 @@ def here(source: Source) -> Source:
     Raises:
         PreconditionFailed: it is not here, or what has its name here is another.
     """
-    found = read(source.path, source.package) if _is_folder(source.path) else find(source.identity.split(" ")[0])
+    found = read(source.path, source.package) if is_folder(source.path) else find(source.identity.split(" ")[0])
     if found.identity != source.identity:
         raise PreconditionFailed(
             f"the pipeline {source.identity!r} is another one on a machine that is to parse ({found.identity!r}); "
@@ -109,14 +110,6 @@ def here(source: Source) -> Source:
             parser=source.identity,
         )
     return found
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:
-        # Too long to be a name, for example.
-        return False
 
 
 def _data_of_package(name: str) -> Path | None:

@@ -11,6 +11,7 @@ from ouroscope.corpora.hub import HubText, check_hub, hub_documents, is_hub
 from ouroscope.corpora.readers import read_documents
 from ouroscope.corpora.sources import version_of
 from ouroscope.errors import FieldProblem, InvalidRequest, NotFound, OuroscopeError, PreconditionFailed
+from ouroscope.paths import is_there
 from ouroscope.records.documents import Document, Origin
 from ouroscope.records.runs import DatasetSpec, DomainSpec
 from ouroscope.security.allowed import EVERYTHING, AllowedSources
@@ -89,7 +90,7 @@ def _check(domain: DomainSpec, allowed: AllowedSources) -> None:
     elif is_hub(domain.source):
         check_hub(hub_text(domain))
         allowed.check_hub(hub_text(domain).repository)
-    elif not allowed.path(domain.source).exists():
+    elif not is_there(allowed.path(domain.source)):
         raise NotFound(
             f"there is no file or folder {domain.source[:200]!r}; give a path that exists, `{EMBEDDED}` or "
             "hf://OWNER/NAME"

@@ -85,6 +85,12 @@ async def test_a_stage_that_waits_for_a_worker_says_why(board: Board) -> None:
     assert "cannot be reached" in str([event.message for event in events])
 
 
+async def test_who_watches_is_told_when_everything_stands_still(board: Board) -> None:
+    events = await watched(board, lambda: board.stand_still("the disk is full"))
+    assert [event.message for event in events] == ["the disk is full", None]
+    assert events[0].state is RunState.RUNNING
+
+
 async def test_shutting_down_lets_watchers_go_without_claiming_an_end(board: Board) -> None:
     watcher = board.subscribe(RUN.name)
     assert watcher is not None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ouroscope.errors import CapabilityMissing, FieldProblem, InvalidRequest
+from ouroscope.errors import CapabilityMissing, FieldProblem, InvalidRequest, NotFound
 from ouroscope.records.generation import Score
 from ouroscope.records.runs import RunState
 from ouroscope.records.training import CheckRecipe
@@ -55,6 +55,22 @@ async def test_a_recipe_that_the_trainer_refuses_ends_the_run_before_anything_is
         await setup.prepare()
     assert told.value is refusal
     assert asked(team, Score) == []
+
+
+async def test_a_model_that_is_not_there_is_told_before_any_text_is_gathered(
+    setup: RunSetup, team: Team, history: History
+) -> None:
+    team.trouble["import"] = NotFound("there is no model 'gpt-5000'")
+    with pytest.raises(NotFound, match="gpt-5000"):
+        await setup.prepare()
+    assert await history.artifacts("r") == {}
+
+
+async def test_a_model_is_looked_for_once_more_only_while_there_is_no_text(setup: RunSetup, team: Team) -> None:
+    await setup.prepare()
+    before = team.asked.count("ouro-tiny")
+    await setup.prepare()
+    assert (before, team.asked.count("ouro-tiny")) == (2, 3)
 
 
 async def test_the_trainer_is_asked_about_the_base_model_with_the_recipe_of_the_run(
