@@ -7,6 +7,7 @@
 # ACCELERATOR        of `model`: cuda, or cpu
 # TORCH_INDEX        with cpu: index of the builds of torch for the processor, which the usual one does not have
 # SOURCE_DATE_EPOCH  date of every file, in seconds since 1970; with the same one, two builds have the same files
+# EXTRAS             more extras, with commas between them: ray-cluster for nodes of Ray and who asks them
 # REVISION           what was built, for the label
 
 # The digest is the one of the index of all platforms that Docker's own list of official images had for 3.11.16 of
@@ -33,7 +34,8 @@ COPY . .
 RUN /opt/tools/bin/hatchling build --target wheel --directory /opt/wheels
 
 FROM build AS build-service
-RUN deploy/image/install.sh analyzer,coordinator,s3,security,tracing && deploy/image/trim.sh \
+ARG EXTRAS=
+RUN deploy/image/install.sh analyzer,coordinator,s3,security,tracing "$EXTRAS" && deploy/image/trim.sh \
   && deploy/image/finish.sh services.analyzer.__main__ services.coordinator.__main__ ouroscope_app.main \
     ouroscope.rpc.probe jwt networkit networkx opentelemetry.exporter.otlp.proto.http.trace_exporter s3fs \
     scipy.cluster.vq spacy.lang.en
@@ -41,7 +43,8 @@ RUN deploy/image/install.sh analyzer,coordinator,s3,security,tracing && deploy/i
 FROM build AS build-model
 ARG ACCELERATOR=cuda
 ARG TORCH_INDEX=
-RUN deploy/image/install.sh generator,trainer,s3,security,tracing \
+ARG EXTRAS=
+RUN deploy/image/install.sh generator,trainer,s3,security,tracing "$EXTRAS" \
   && deploy/image/finish.sh services.generator.__main__ services.trainer.__main__ ouroscope_app.main \
     ouroscope.rpc.probe accelerate jwt opentelemetry.exporter.otlp.proto.http.trace_exporter peft s3fs torch \
     transformers.models.auto.modeling_auto transformers.models.llama.modeling_llama

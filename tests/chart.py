@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 
 import helm_python
 import yaml
+from jsonschema import Draft202012Validator
+from kubernetes_validate import utils as bundled
+from referencing import Registry, Resource
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "deploy" / "chart"
@@ -27,7 +31,7 @@ EVERYTHING: Object = {
     "store": {"kind": "s3", "s3": {"url": "s3://bucket/prefix", "endpoint": "https://minio.example"}},
     "coordinator": {
         "page": False,
-        "spread": True,
+        "spread": False,
         "settings": {"PATIENCE": 60, "RECOVER": False},
         "priorityClassName": "high",
     },
@@ -86,7 +90,25 @@ def of_kind(case: str, kind: str) -> dict[str, Object]:
 def pods(case: str) -> dict[str, Object]:
     """Return what becomes a pod, by part: its metadata and its spec."""
     made = {**of_kind(case, "StatefulSet"), **of_kind(case, "Deployment")}
-    return {**{part: one["spec"]["template"] for part, one in made.items()}, **of_kind(case, "Pod")}
+    named = {part: one["spec"]["template"] for part, one in made.items()}
+    return {**named, **of_kind(case, "Pod"), **ray_pods(case)}
+
+
+def ray_clusters(case: str) -> dict[str, Object]:
+    """Return the specs of clusters of Ray, by what makes them: `ray` stays, `job` is for one analysis."""
+    stay, once = of_kind(case, "RayCluster"), of_kind(case, "RayJob")
+    clusters = {name: one["spec"] for name, one in stay.items()}
+    return {**clusters, **{name: one["spec"]["rayClusterSpec"] for name, one in once.items()}}
+
+
+def ray_pods(case: str) -> dict[str, Object]:
+    """Return the pods of clusters of Ray, and those that hand jobs to them."""
+    made = {f"{name} submitter": one["spec"]["submitterPodTemplate"] for name, one in of_kind(case, "RayJob").items()}
+    for name, spec in ray_clusters(case).items():
+        made[f"{name} head"] = spec["headGroupSpec"]["template"]
+        for group in spec["workerGroupSpecs"]:
+            made[f"{name} {group['groupName']}"] = group["template"]
+    return made
 
 
 def containers(case: str) -> Iterator[tuple[str, Object]]:
@@ -99,3 +121,31 @@ def containers(case: str) -> Iterator[tuple[str, Object]]:
 def environment(container: Object) -> dict[str, str]:
     """Return the variables of a container; one from a Secret has a value that stands for it."""
     return {one["name"]: one.get("value", "postgresql://from-a-secret/x") for one in container.get("env", ())}
+
+
+def number(version: str) -> tuple[int, ...]:
+    """Return a version of Kubernetes as something that has an order."""
+    return tuple(map(int, version.split(".")))
+
+
+def claimed_versions() -> list[str]:
+    """Return the versions of Kubernetes that the chart claims and whose schemas are there, the oldest first."""
+    claim = yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"]
+    oldest = re.search(r">=(\d+\.\d+)", claim).group(1)  # type: ignore[union-attr]
+    found = {bundled.major_minor(version) for version in bundled.all_versions()}
+    return sorted((v for v in found if number(v) >= number(oldest)), key=number)
+
+
+@cache
+def _definitions(version: str) -> Registry[Any]:
+    folder = f"kubernetes-json-schema/v{version}.0-local-strict"
+    return Resource.from_contents(bundled.schema_contents(f"{folder}/_definitions.json", version)) @ Registry()
+
+
+@cache
+def validator(version: str, api: str, kind: str) -> Draft202012Validator:
+    """Return what checks one kind. Like `kubernetes_validate.validate`, which reads two megabytes for each object."""
+    name = re.sub(r"^([^./]*)(?:\.[^/]*)?/", r"\1-", api)
+    folder = f"kubernetes-json-schema/v{version}.0-local-strict"
+    schema = bundled.schema_contents(f"{folder}/{kind.lower()}-{name}.json", version)
+    return Draft202012Validator(schema, registry=Resource.from_contents(schema) @ _definitions(version))

@@ -17,6 +17,10 @@ print(*sorted(file for file in files if file.startswith(sys.prefix) and file.end
 ' "$@" > "$files"
 "$target/bin/python" -m compileall -q --invalidation-mode unchecked-hash -i "$files"
 rm "$files"
+# Ray starts programs of its own, which nothing above imports.
+for folder in "$target"/lib/python3.*/site-packages/ray; do
+  [ ! -d "$folder" ] || "$target/bin/python" -m compileall -q --invalidation-mode unchecked-hash "$folder"
+done
 
 "$tools/cyclonedx-py" environment --pyproject pyproject.toml --output-reproducible --of JSON \
   --output-file "$target/sbom.cdx.json" "$target/bin/python"

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Installs Ouroscope with the extras of the first argument into /opt/ouroscope; the Dockerfile runs it for each image.
+# Installs Ouroscope with the extras of the first argument, and those of the second, into /opt/ouroscope; the Dockerfile
+# runs it for each image.
 set -eu
-extras=$1
+extras=$1${2:+,$2}
 tools=/opt/tools/bin
 target=/opt/ouroscope
 

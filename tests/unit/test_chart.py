@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import helm_python
 import pytest
 import yaml
-from jsonschema import Draft202012Validator
-from kubernetes_validate import utils as bundled
-from referencing import Registry, Resource
 
 from ouroscope import __version__
 from tests.chart import (
@@ -23,42 +17,18 @@ from tests.chart import (
     ROOT,
     Object,
     cases,
+    claimed_versions,
     objects,
     of_kind,
     render,
+    validator,
 )
 
 CASES = sorted(cases())
 CHART_FILE: Object = yaml.safe_load((CHART / "Chart.yaml").read_text())
-NOT_OF_KUBERNETES = {"cert-manager.io/v1", "keda.sh/v1alpha1", "monitoring.coreos.com/v1"}
-
-
-def claimed_versions() -> list[str]:
-    oldest = re.search(r">=(\d+\.\d+)", CHART_FILE["kubeVersion"]).group(1)  # type: ignore[union-attr]
-    found = {bundled.major_minor(version) for version in bundled.all_versions()}
-    return sorted((v for v in found if number(v) >= number(oldest)), key=number)
-
-
-def number(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")))
-
-
+NOT_OF_KUBERNETES = {"cert-manager.io/v1", "keda.sh/v1alpha1", "monitoring.coreos.com/v1", "ray.io/v1"}
 VERSIONS = claimed_versions()
-
-
-@cache
-def definitions(version: str) -> Registry[Any]:
-    folder = f"kubernetes-json-schema/v{version}.0-local-strict"
-    return Resource.from_contents(bundled.schema_contents(f"{folder}/_definitions.json", version)) @ Registry()
-
-
-@cache
-def validator(version: str, api: str, kind: str) -> Draft202012Validator:
-    """Return what checks one kind. Like `kubernetes_validate.validate`, which reads two megabytes for each object."""
-    name = re.sub(r"^([^./]*)(?:\.[^/]*)?/", r"\1-", api)
-    folder = f"kubernetes-json-schema/v{version}.0-local-strict"
-    schema = bundled.schema_contents(f"{folder}/{kind.lower()}-{name}.json", version)
-    return Draft202012Validator(schema, registry=Resource.from_contents(schema) @ definitions(version))
+RAY: Object = {"enabled": True, "existingSecret": "x"}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -132,8 +102,32 @@ def test_names_are_unique_and_everything_is_in_the_release(case: str) -> None:
             {"trainer": {"autoscaling": {"enabled": True, "minReplicas": 2}}},
             "trainer.autoscaling.maxReplicas is below trainer.autoscaling.minReplicas",
         ),
-        ({"generator": {"autoscaling": {"enabled": True, "maxReplicas": 3}}}, "is 3.*set coordinator.spread"),
+        (
+            {"generator": {"autoscaling": {"enabled": True, "maxReplicas": 3}}, "coordinator": {"spread": False}},
+            "is 3.*set coordinator.spread",
+        ),
         ({"generator": {"autoscaling": {"stagesPerReplica": 0}}}, "/generator/autoscaling/stagesPerReplica"),
+        ({"ray": {"enabled": True}}, "ray.existingSecret is empty.*openssl"),
+        ({"ray": {**RAY, "worker": {"minReplicas": 5}}}, "ray.worker.maxReplicas is below"),
+        ({"ray": {**RAY, "worker": {"minReplicas": 0}}}, "ray.worker.minReplicas is 0.*ray.autoscaling.enabled"),
+        ({"ray": {**RAY, "autoscaling": {"enabled": True}}}, "networkPolicy.apiServer.to is empty"),
+        ({"ray": RAY, "store": {"volume": {"accessMode": "ReadWriteOnce"}}}, "ray needs a store that pods of several"),
+        ({"ray": RAY, "analyzer": {"settings": {"PROCESSES": 4}}}, "analyzer.settings.PROCESSES.*ray.processes"),
+        ({"ray": {**RAY, "objectStoreBytes": 1000}}, "/ray/objectStoreBytes"),
+        ({"ray": {**RAY, "extraEnv": [{"name": "RAY_AUTH_TOKEN", "value": "x"}]}}, "/ray/extraEnv/0/name"),
+        ({"ray": {**RAY, "job": {"enabled": True}}}, "ray.job.corpus is empty"),
+        ({"ray": {**RAY, "job": {"enabled": True, "corpus": "x; curl evil"}}}, "/ray/job/corpus"),
+        ({"ray": {**RAY, "job": {"arguments": ["$(id)"]}}}, "/ray/job/arguments/0"),
+        ({"ray": {**RAY, "job": {"enabled": True, "corpus": "/data/store/x"}}}, "networkPolicy.kuberay is empty"),
+        (
+            {
+                "ray": {**RAY, "job": {"enabled": True, "corpus": "/data/store/x"}},
+                "store": {"kind": "s3", "s3": {"url": "s3://bucket"}},
+            },
+            "ray.job.enabled needs store.kind volume",
+        ),
+        ({"ray": RAY}, "analyzer: one replica keeps all workers.*analyzer.autoscaling.enabled=false"),
+        ({"trainer": {"queue": "Not A Name"}}, "/trainer/queue"),
         (
             {
                 "trainer": {"autoscaling": {"enabled": True}},

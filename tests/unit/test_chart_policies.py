@@ -17,6 +17,7 @@ PORTS = {"coordinator": 50054, "generator": 50051, "trainer": 50052, "analyzer":
 METRICS = {"coordinator": 9464, "generator": 9465, "trainer": 9466, "analyzer": 9467}
 PAGE = 9463
 SSH, API_SERVER = 22, 6443
+RAY_CLIENT, RAY_JOBS, RAY_AGENT, RAY_OTHER = 10001, 8265, 52365, 40123
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,8 @@ def part(name: str) -> Place:
     )
 
 
-OURS = {name: part(name) for name in (*PARTS, "test")}
+RAY = ("ray-head", "ray-worker")
+OURS = {name: part(name) for name in (*PARTS, "test", *RAY, "ray-submitter")}
 OTHERS = {
     "caller": Place(labels={"ouroscope.dev/caller": "true"}),
     "training": Place(namespace="training"),
@@ -46,6 +48,7 @@ OTHERS = {
     "impostor": Place(labels=part("coordinator").labels, namespace="elsewhere"),
     "prometheus": Place(namespace="monitoring"),
     "keda": Place(namespace="keda"),
+    "kuberay": Place(namespace="kuberay-system"),
     "dns": Place(labels={"k8s-app": "kube-dns"}, namespace="kube-system"),
     "postgres": Place(labels={"app": "postgres"}, namespace="databases"),
     "postgres by address": Place(ip="10.20.0.15"),
@@ -53,15 +56,17 @@ OTHERS = {
     "minio": Place(labels={"app": "minio"}),
     "s3": Place(ip="52.219.1.1"),
     "metadata of the cloud": Place(ip="169.254.169.254"),
+    "kubernetes": Place(ip="10.0.0.1"),
 }
 PLACES = {**OURS, **OTHERS}
 TRIED = {*PORTS.values(), *METRICS.values(), PAGE, SSH, API_SERVER, 53, 443, 5432, 8000, 9000, 4318}
+TRIED |= {RAY_CLIENT, RAY_JOBS, RAY_AGENT, RAY_OTHER}
 
 ARROWS = {
     *(("coordinator", worker, PORTS[worker]) for worker in WORKERS),
     *((who, to, PORTS[to]) for who in ("test", "caller") for to in ("coordinator", "analyzer")),
     ("caller", "coordinator", PAGE),
-    *((who, "dns", 53) for who in OURS),
+    *((who, "dns", 53) for who in (*PARTS, "test")),
 }
 """The architecture: what may talk to whom everywhere."""
 
@@ -81,6 +86,15 @@ MORE = {
         ("training", "coordinator", PORTS["coordinator"]),
         ("training", "coordinator", PAGE),
         ("training", "analyzer", PORTS["analyzer"]),
+    },
+    "ray": {
+        # Nodes talk on ports that they choose, with nobody else.
+        *((one, other, port) for one in RAY for other in RAY for port in TRIED if port >= 1024),
+        *((who, "dns", 53) for who in (*RAY, "ray-submitter")),
+        ("analyzer", "ray-head", RAY_CLIENT),
+        ("ray-submitter", "ray-head", RAY_JOBS),
+        ("kuberay", "ray-head", RAY_JOBS),
+        ("ray-head", "kubernetes", API_SERVER),
     },
     "everything": {*SCRAPES, *((who, "minio", 9000) for who in PARTS)},
 }
@@ -120,7 +134,8 @@ def lets(case: str, way: str, owner: Place, other: Place, port: int) -> bool:
             for rule in policy["spec"].get(way, ()):
                 # A rule without peers or ports would mean all of them.
                 assert rule[peers]
-                if port in {one["port"] for one in rule["ports"]} and any(is_peer(one, other) for one in rule[peers]):
+                ports = any(one["port"] <= port <= one.get("endPort", one["port"]) for one in rule["ports"])
+                if ports and any(is_peer(one, other) for one in rule[peers]):
                     return True
     return False
 

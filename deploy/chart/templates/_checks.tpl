@@ -52,6 +52,9 @@
 {{- fail (printf "%s.terminationGracePeriodSeconds must be 15 or more above %s.settings.GRACE (10 unless it is set), or the pod is killed while it drains" $part $part) }}
 {{- end }}
 {{- end }}
+{{- if or .ray.enabled .ray.job.enabled }}
+{{- include "ouroscope.rayChecks" . }}
+{{- end }}
 {{- if .networkPolicy.enabled }}
 {{- if and (eq .store.kind "s3") (not .networkPolicy.objectStore.to) }}
 {{- fail "networkPolicy.objectStore.to is empty: with store.kind s3 no pod would reach the bucket; name where it is, for example [{ipBlock: {cidr: 10.0.0.0/8}}]" }}
@@ -66,5 +69,45 @@
 {{- fail "networkPolicy.prometheus is empty: Prometheus would not reach /metrics; name where it is, for example [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]" }}
 {{- end }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "ouroscope.rayChecks" -}}
+{{- if not .ray.existingSecret }}
+{{- fail "ray.existingSecret is empty: name a Secret with a token of 32 signs or more under auth_token (kubectl create secret generic NAME --from-literal=auth_token=$(openssl rand -hex 32)); without one, whoever reaches a cluster of Ray runs programs on it" }}
+{{- end }}
+{{- if lt (int .ray.worker.maxReplicas) (int .ray.worker.minReplicas) }}
+{{- fail "ray.worker.maxReplicas is below ray.worker.minReplicas" }}
+{{- end }}
+{{- if and (not .ray.autoscaling.enabled) (lt (int .ray.worker.minReplicas) 1) }}
+{{- fail "ray.worker.minReplicas is 0, and nothing would ever start a worker: give it 1 or more, or set ray.autoscaling.enabled" }}
+{{- end }}
+{{- if and (eq .store.kind "volume") (eq .store.volume.accessMode "ReadWriteOnce") (not .store.volume.existingClaim) }}
+{{- fail "ray needs a store that pods of several nodes mount: store.volume.accessMode ReadWriteMany, or store.kind s3" }}
+{{- end }}
+{{- if .ray.enabled }}
+{{- range $name := tuple "EXECUTOR" "RAY_ADDRESS" "PROCESSES" }}
+{{- if hasKey (index $ $.ray.serves).settings $name }}
+{{- fail (printf "%s.settings.%s is set by ray.enabled: leave it out (the number of workers is ray.processes)" $.ray.serves $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if .ray.job.enabled }}
+{{- if not .ray.job.corpus }}
+{{- fail "ray.job.corpus is empty: name what is to be analysed, as corpus/DIGEST or a folder that all nodes see" }}
+{{- end }}
+{{- if ne .store.kind "volume" }}
+{{- fail "ray.job.enabled needs store.kind volume, since the command line keeps its store in a folder; with s3 set ray.enabled and ask the analyzer" }}
+{{- end }}
+{{- if and .networkPolicy.enabled (not .networkPolicy.kuberay) }}
+{{- fail "networkPolicy.kuberay is empty: KubeRay would not hear how the job goes; name where it is, for example [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kuberay-system}}}]" }}
+{{- end }}
+{{- end }}
+{{- if and .ray.autoscaling.enabled .networkPolicy.enabled (not .networkPolicy.apiServer.to) }}
+{{- fail "networkPolicy.apiServer.to is empty: Ray's autoscaler would not reach Kubernetes; name its addresses (kubectl get endpoints kubernetes), for example [{ipBlock: {cidr: 10.0.0.1/32}}]" }}
+{{- end }}
+{{- $own := index . .ray.serves }}
+{{- if and .ray.enabled (gt (int (ternary $own.autoscaling.maxReplicas $own.replicas $own.autoscaling.enabled)) 1) }}
+{{- fail (printf "%s: one replica keeps all workers of the cluster, and a second would find none: set %s.autoscaling.enabled=false and %s.replicas=1; more at a time is for ray.processes" .ray.serves .ray.serves .ray.serves) }}
 {{- end }}
 {{- end }}

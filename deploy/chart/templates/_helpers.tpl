@@ -1,4 +1,4 @@
-{{/* Names and labels. A "part" is one of coordinator, generator, trainer, analyzer, test. */}}
+{{/* Names and labels. A "part" is one of coordinator, generator, trainer, analyzer, test, and those of _ray.tpl. */}}
 
 {{- define "ouroscope.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
@@ -44,6 +44,10 @@ analyzer: {grpc: 50053, metrics: 9467}
 
 {{- define "ouroscope.storeUrl" -}}
 {{- if eq .Values.store.kind "s3" }}{{ .Values.store.s3.url }}{{ else }}/data/store{{ end -}}
+{{- end }}
+
+{{- define "ouroscope.storeClaim" -}}
+{{- default (printf "%s-store" (include "ouroscope.fullname" .)) .Values.store.volume.existingClaim -}}
 {{- end }}
 
 {{/* The Secret that holds the certificate of a part. */}}

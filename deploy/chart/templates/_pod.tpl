@@ -1,4 +1,4 @@
-{{/* What the pods have in common. Each takes a dict: root, part, and what belongs to the part. */}}
+{{/* What the pods have in common. Each takes a dict: root, part, and its values (own) where they are not under its name. */}}
 
 {{- define "ouroscope.podSecurity" -}}
 runAsNonRoot: true
@@ -25,9 +25,11 @@ seccompProfile: {type: RuntimeDefault}
 
 {{/* Head of the spec of a pod. */}}
 {{- define "ouroscope.podHead" -}}
-{{- $own := index .root.Values .part -}}
-serviceAccountName: {{ include "ouroscope.fullname" .root }}
+{{- $own := default (index .root.Values .part) .own -}}
 automountServiceAccountToken: false
+{{- if not .withoutAccount }}
+serviceAccountName: {{ include "ouroscope.fullname" .root }}
+{{- end }}
 # Variables that Kubernetes would add for Services may begin with ours, and a service refuses those it does not know.
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ $own.terminationGracePeriodSeconds }}
@@ -55,7 +57,7 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 
 {{- define "ouroscope.podMetadata" -}}
-{{- $own := index .root.Values .part -}}
+{{- $own := default (index .root.Values .part) .own -}}
 labels:
   {{- include "ouroscope.labels" .root | nindent 2 }}
   app.kubernetes.io/component: {{ .part }}
@@ -159,7 +161,7 @@ annotations:
 - {name: tmp, emptyDir: {sizeLimit: {{ $own.scratch }}}}
 {{- if eq .root.Values.store.kind "volume" }}
 - name: store
-  persistentVolumeClaim: {claimName: {{ default (printf "%s-store" (include "ouroscope.fullname" .root)) .root.Values.store.volume.existingClaim }}}
+  persistentVolumeClaim: {claimName: {{ include "ouroscope.storeClaim" .root }}}
 {{- end }}
 {{- if .root.Values.tls.enabled }}
 - {name: tls, secret: {secretName: {{ include "ouroscope.tlsSecret" . }}, defaultMode: 288}}
