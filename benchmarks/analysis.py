@@ -203,7 +203,7 @@ def _bare_half(texts: Sequence[str]) -> None:
 
 async def _over_grpc(documents: Sequence[Document], tools: Tools, rounds: int) -> None:
     """Compare `Analyze` over a real connection with the same call in this process, on a million words."""
-    many = list(_many(documents, 1e6))
+    many = list(copies(documents, 1e6))
     with tempfile.TemporaryDirectory() as folder:
         server = await start(ArtifactStore(folder), tools=tools)
         try:
@@ -235,11 +235,11 @@ def _memory(documents: Sequence[Document], name: str) -> None:
 
 
 def _peak(documents: Sequence[Document], words: float, name: str) -> tuple[int, float]:
-    report, _ = analyze(_many(documents, words), tools=Tools(parser=load_parser(name)))
+    report, _ = analyze(copies(documents, words), tools=Tools(parser=load_parser(name)))
     return report.tokens, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _many(documents: Sequence[Document], words: float) -> Iterator[Document]:
+def copies(documents: Sequence[Document], words: float) -> Iterator[Document]:
     """Yield about so many words: copies of the documents, with a number behind each, since equal texts count once."""
     told = 0
     for copy in itertools.count():

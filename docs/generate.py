@@ -1,7 +1,8 @@
 """Write the generated pages of docs/: `make docs`. A test looks for drift.
 
 `metrics.md` is the data sheets of the metrics: their docstrings, in the order of the catalogue. `settings.md` is what
-the services declare as their settings, `protocols.md` the sheets of the protocols.
+the services declare as their settings, `protocols.md` the sheets of the protocols, and the tables of `scaling.md` what
+the cost model says; its text is written by hand.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from protocol_sheets import protocols_page
+from scaling_tables import scaling_page
 
 from benchmarks.reproduction.page import reproduction_page
 from benchmarks.reproduction.results import experiments, read_results
@@ -233,6 +235,7 @@ PAGES = {
     "settings.md": settings_page,
     "protocols.md": protocols_page,
     "reproduction.md": reproduced,
+    "scaling.md": scaling_page,
 }
 
 

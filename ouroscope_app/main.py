@@ -22,6 +22,7 @@ from ouroscope_app.commands import (
     gate,
     models,
     monitors,
+    plan,
     report,
     run,
     runs,
@@ -49,6 +50,7 @@ app.command("experiments")(experiments.experiments)
 app.command("analyze")(analyze.analyze)
 app.command("compare")(compare.compare)
 app.command("gate")(gate.gate)
+app.command("plan")(plan.plan)
 app.command("report")(report.report)
 app.command("study")(study.study)
 app.command("serve")(serve.serve)

@@ -15,7 +15,7 @@ from services.analyzer.settings import PREFIX, AnalyzerSettings
 def test_generated_pages_are_what_the_code_says(root: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, root / "docs/generate.py", tmp_path], check=True, cwd=root)
     pages = sorted(path.name for path in tmp_path.iterdir())
-    assert pages == ["metrics.md", "protocols.md", "reproduction.md", "settings.md"]
+    assert pages == ["metrics.md", "protocols.md", "reproduction.md", "scaling.md", "settings.md"]
     assert [name for name in pages if (tmp_path / name).read_text() != (root / "docs" / name).read_text()] == [], (
         "run `make docs`"
     )
