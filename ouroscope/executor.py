@@ -15,7 +15,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -28,6 +28,8 @@ R = TypeVar("R")
 
 AHEAD = 2
 """Items handed out per process before their turn: enough that no process waits, few enough that memory is bounded."""
+_LOOK = 0.1
+"""Seconds between two looks whether an answer is still wanted."""
 _CLOSING = "the worker processes are shutting down"
 ONE_THREAD = {
     name: "1"
@@ -78,19 +80,32 @@ class InProcess:
         """Do nothing."""
 
 
-def in_order(submit: Callable[[T], Future[R]], items: Iterable[T], most: int) -> Generator[R]:
-    """Yield the answer to each item in order, at most `most` items handed out; leaving early cancels the rest."""
+def in_order(
+    submit: Callable[[T], Future[R]], items: Iterable[T], most: int, look: Callable[[], None] | None = None
+) -> Generator[R]:
+    """Yield the answer to each item in order, at most `most` items handed out; leaving early cancels the rest.
+
+    `look` is called ten times a second while an answer is waited for; if it raises, that is leaving early.
+    """
     waiting: deque[Future[R]] = deque()
     try:
         for item in items:
             waiting.append(submit(item))
             if len(waiting) >= most:
-                yield waiting.popleft().result()
+                yield _answer(waiting, look)
         while waiting:
-            yield waiting.popleft().result()
+            yield _answer(waiting, look)
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _answer(waiting: deque[Future[R]], look: Callable[[], None] | None) -> R:
+    """Return the answer that is waited for longest; it stays among those that are cancelled while it is not there."""
+    while look and not waiting[0].done():
+        look()
+        wait([waiting[0]], _LOOK)
+    return waiting.popleft().result()
 
 
 class Processes:

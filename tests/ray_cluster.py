@@ -51,7 +51,6 @@ def _started(nodes: int) -> Any:
 
     for left in reversed(range(STARTS)):
         try:
-            # It gives a node thirty seconds, which cannot be set.
             with patch("ray._private.node.time", _Slower()):
                 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **_small()})
                 for _ in range(nodes):
@@ -74,7 +73,8 @@ def _sweep(folder: str) -> None:
 
 def add_node(cluster: Any) -> Any:
     """Add a node of one processor."""
-    found = cluster.add_node(wait=False, num_cpus=1, **_small())
+    with patch("ray._private.node.time", _Slower()):
+        found = cluster.add_node(wait=False, num_cpus=1, **_small())
     cluster.wait_for_nodes(timeout=120)
     return found
 

@@ -15,6 +15,7 @@ import re
 import signal
 import socket
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -50,6 +51,10 @@ class Wanted:
     address: str
     """`host:port` of the head, `auto` for the cluster of this machine, or `ray://host:port`."""
     workers: int
+    processors: int = 1
+    """Of each worker."""
+    accelerators: int = 0
+    """Of each worker."""
     patience: float
     """Seconds in which no worker answers after which the cluster counts as lost."""
 
@@ -100,7 +105,7 @@ def _reach(address: str) -> None:
     except OSError as error:
         raise Unavailable(
             f"no Ray cluster listens on {address}; start it, or give the address of its head (--ray-address, "
-            "OURO_ANALYZER_RAY_ADDRESS)",
+            "OURO_ANALYZER_RAY_ADDRESS, OURO_GENERATOR_RAY_ADDRESS)",
             address=address,
         ) from error
 
@@ -136,7 +141,8 @@ class _Hands:
     def __init__(self, ray: Any, connection: Connection, wanted: Wanted) -> None:
         self._lost_errors = ray.exceptions.RayError
         # Ray restarts it wherever there is room; orders are handed on by us, so that they do not wait for that.
-        self._kind = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=0)(Actor)
+        room = {"num_cpus": wanted.processors, "num_gpus": wanted.accelerators}
+        self._kind = ray.remote(**room, max_restarts=-1, max_task_retries=0)(Actor)
         self._connection, self._wanted = connection, wanted
         self._free: asyncio.Queue[_Hand] = asyncio.Queue()
         self._waiting: dict[int, asyncio.Task[None]] = {}
@@ -155,11 +161,12 @@ class _Hands:
         await self._ended.wait()
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
-        try:
-            while True:
-                loop.call_soon_threadsafe(self._hear, *self._connection.recv())
-        except (EOFError, OSError):
-            loop.call_soon_threadsafe(self._ended.set)
+        with suppress(RuntimeError):  # the loop has ended, and all work with it
+            try:
+                while True:
+                    loop.call_soon_threadsafe(self._hear, *self._connection.recv())
+            except (EOFError, OSError):
+                loop.call_soon_threadsafe(self._ended.set)
 
     def _hear(self, ticket: int, order: bytes | None) -> None:
         """Take an order; without bytes, forget one that no actor has begun, or end."""
@@ -180,6 +187,8 @@ class _Hands:
             except self._lost_errors:
                 self._lose(hand)
                 continue
+            except ConnectionError:
+                return self._refuse(LOST)
             self._free.put_nowait(hand)
             return self._send(ticket, answer)
         told = f"{_ATTEMPTS} workers of the cluster were lost over one piece of work, perhaps for want of memory"
@@ -213,6 +222,8 @@ class _Hands:
                 # Not there yet, or killed for good: then another takes its place.
                 await asyncio.sleep(_PAUSE_SECONDS)
                 actor = self._kind.remote() if _is_dead(error) else actor
+            except ConnectionError:
+                return self._refuse(LOST)
         if about != versions():
             return self._refuse(_UNLIKE)
         self._count(1)
@@ -241,6 +252,10 @@ class _Hands:
             self._ended.set()
 
 
+LOST = Unavailable("the Ray cluster was lost; try again once its head is up, finished parts are kept")
+"""Where this process is a node of the cluster Ray ends it; through `ray://` only calls fail, with ConnectionError."""
+
+
 def _is_dead(error: Exception) -> bool:
     """Return whether Ray will not restart the actor: somebody ended it on purpose."""
     return type(error).__name__ == "ActorDiedError"
@@ -251,5 +266,6 @@ _UNLIKE = PreconditionFailed(
     "process; use one image for both"
 )
 _NO_ROOM = Unavailable(
-    "no worker of the Ray cluster could begin: it has no free processor; add nodes, or wait until other jobs end"
+    "no worker of the Ray cluster could begin: it has no free processor (or accelerator); add nodes, or wait until "
+    "other jobs end"
 )

@@ -17,7 +17,7 @@ from concurrent.futures import CancelledError, Future
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
-from ouroscope.cluster.driver import NEWS, Wanted, main
+from ouroscope.cluster.driver import LOST, NEWS, Wanted, main
 from ouroscope.errors import CapabilityMissing, FieldProblem, InvalidRequest, OuroscopeError, Unavailable
 from ouroscope.executor import AHEAD, Executor, executor_of, in_order
 
@@ -33,7 +33,6 @@ PATIENCE_SECONDS = 120.0
 """Seconds without any worker after which a cluster is given up: an autoscaler may need a minute for a node."""
 _GRACE_SECONDS = 5.0
 
-_LOST = Unavailable("the Ray cluster was lost; try again once its head is up, finished parts are kept")
 _CLOSING = "the connection to the Ray cluster is closed"
 
 
@@ -45,6 +44,8 @@ class RayExecutor:
         address: str,
         workers: int = 1,
         *,
+        processors: int = 1,
+        accelerators: int = 0,
         connect_seconds: float = CONNECT_SECONDS,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
@@ -52,7 +53,9 @@ class RayExecutor:
 
         Args:
             address: `host:port` of its head, `auto` for that of this machine, or `ray://host:port`.
-            workers: actors, each with one processor; those that find no room yet are waited for while others work.
+            workers: actors; those that find no room yet are waited for while others work.
+            processors: of each worker.
+            accelerators: of each worker; without any it sees none.
             connect_seconds: after which a cluster that does not answer is unreachable.
             patience_seconds: without any worker after which the cluster is given up.
 
@@ -61,16 +64,23 @@ class RayExecutor:
         """
         if find_spec("ray") is None:
             raise CapabilityMissing("Ray is not installed here: `pip install 'ouroscope[ray]'`")
-        self._wanted = Wanted(address=address, workers=workers, patience=patience_seconds)
+        self._wanted = Wanted(
+            address=address,
+            workers=workers,
+            processors=processors,
+            accelerators=accelerators,
+            patience=patience_seconds,
+        )
         self._connect_seconds = connect_seconds
         self._turn = threading.Lock()
         self._link: _Link | None = None
         self._closed = False
 
-    def map(self, work: Callable[[T], R], items: Iterable[T]) -> Generator[R]:
+    def map(self, work: Callable[[T], R], items: Iterable[T], look: Callable[[], None] | None = None) -> Generator[R]:
         """Yield `work(item)` for each item, at most a few items ahead of the reader.
 
-        Work whose actor or node is lost is done again elsewhere.
+        Work whose actor or node is lost is done again elsewhere. `look` is called ten times a second while an answer
+        is waited for, and may raise to leave.
 
         Raises:
             Unavailable: nobody listens there, the cluster was lost, it has no room, or the executor is closed.
@@ -79,7 +89,7 @@ class RayExecutor:
         """
         submit = functools.partial(self._submit, work)
         try:
-            yield from in_order(submit, items, AHEAD * self._wanted.workers)
+            yield from in_order(submit, items, AHEAD * self._wanted.workers, look)
         except CancelledError as error:
             raise Unavailable(_CLOSING) from error
 
@@ -103,8 +113,12 @@ class RayExecutor:
             return self._link
 
 
-def open_executor(kind: str, workers: int, address: str = "") -> Executor:
+def open_executor(
+    kind: str, workers: int, address: str = "", *, processors: int = 1, accelerators: int = 0
+) -> Executor:
     """Return what does the work: `local` in so many processes of this machine (1 is this one), or `ray`.
+
+    `processors` and `accelerators` are those of each worker of a cluster.
 
     Raises:
         InvalidRequest: there is no such kind, or a cluster without an address (and the reverse).
@@ -115,7 +129,9 @@ def open_executor(kind: str, workers: int, address: str = "") -> Executor:
     if (kind == RAY) != bool(address):
         problem = FieldProblem("ray_address", "goes with the executor ray: host:port of its head, or auto")
         raise InvalidRequest(f"{problem.field} {problem.description}", [problem])
-    return RayExecutor(address, workers) if kind == RAY else executor_of(workers)
+    if kind == RAY:
+        return RayExecutor(address, workers, processors=processors, accelerators=accelerators)
+    return executor_of(workers)
 
 
 class _Link:
@@ -179,7 +195,7 @@ class _Link:
                 )
             _, (reached, refusal) = self._connection.recv()
         except (EOFError, OSError) as error:
-            raise _LOST from error
+            raise LOST from error
         if not reached:
             raise pickle.loads(refusal)
 
@@ -192,7 +208,7 @@ class _Link:
                 else:
                     self._pay(ticket, done, content)
         except (EOFError, OSError):
-            self._fail(_LOST)
+            self._fail(LOST)
 
     def _pay(self, ticket: int, done: bool, content: bytes) -> None:
         with self._turn:
@@ -219,7 +235,7 @@ class _Link:
             self._connection.send((ticket, order))
         except (OSError, ValueError):
             # The reader finds out as well, and tells all who wait.
-            self._end = self._end or _LOST
+            self._end = self._end or LOST
 
     def _fail(self, why: OuroscopeError) -> None:
         with self._turn:

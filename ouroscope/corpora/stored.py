@@ -109,6 +109,10 @@ class CorpusDraft:
         self._draft.write(shard_name(_STEM, shard_index), encode_table(Document, shard))
         self._seen = max(self._seen, shard_index + 1)
 
+    def expect(self, shards: int) -> None:
+        """Note that the first `shards` are there, whoever added them."""
+        self._seen = max(self._seen, shards)
+
     def documents(self) -> Iterator[Document]:
         """Yield what is there, in the order of the shards.
 

@@ -9,14 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ouroscope.corpora.stored import CorpusDraft, read_corpus
+from ouroscope.errors import NotFound, Unavailable
 from ouroscope.records.documents import Document, Origin
 from ouroscope.records.generation import Capability, Generate, Generated, Served
 from ouroscope.store.artifacts import ArtifactStore
-from services.generator.backend import Backend, Continuation, Prompt, Written, facts_of, require
+from services.generator.backend import Backend, Continuation, LanguageModel, Prompt, Written, facts_of, require
 from services.generator.meter import Meter, Task
 from services.generator.plan import Plan, parts
+from services.generator.workplace import Here, Workplace
+
+Numbered = tuple[int, Sequence[Document]]
+"""A shard of prompts with its place among all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +45,15 @@ class Notes:
         self._draft.write(_note_name(index), json.dumps(numbers).encode())
 
     def read(self, index: int) -> list[int]:
-        """Return what was kept of a shard."""
-        return list(json.loads(self._draft.read(_note_name(index))))
+        """Return what was kept of a shard.
+
+        Raises:
+            Unavailable: another worker has finished the same work.
+        """
+        try:
+            return list(json.loads(self._draft.read(_note_name(index))))
+        except NotFound as error:
+            raise Unavailable("another worker has finished and discarded this draft; repeat the request") from error
 
 
 def generate(
@@ -52,6 +65,7 @@ def generate(
     task: Task,
     *,
     on_tokens: Callable[[int], None] = lambda _: None,
+    place: Workplace | None = None,
 ) -> Generated:
     """Let the model continue every prompt and publish the corpus.
 
@@ -63,6 +77,7 @@ def generate(
         key: Digest of request, plan and environment: names the draft.
         task: The operation that this is.
         on_tokens: Hears how many tokens each step made.
+        place: Where the model is asked, if not by `backend` here; it computes as the backend does.
 
     Raises:
         CapabilityMissing: the backend cannot generate.
@@ -71,21 +86,44 @@ def generate(
     """
     require(backend, Capability.GENERATE)
     _check_summaries(store, request)
-    model = backend.open(request.model)
+    team = (place or Here(store, backend)).open(request.model, key, task.check)
     draft, notes = CorpusDraft(store, key), Notes(store, key)
     total = int(store.manifest(request.prompts).summary.get("documents") or 0)
     meter = Meter(task, "generate", total, on_tokens=on_tokens)
-    shards = []
-    for index, prompts in enumerate(parts(read_corpus(store, request.prompts), plan.shard_documents)):
-        if not draft.has(index):
-            meter.begin(len(prompts), len(prompts) * request.sampling.max_new_tokens)
-            written = model.write(_asked(prompts), request.sampling, plan.batch_size, meter.pulse)
-            # The note first: a shard that is there always has its note.
-            notes.write(index, *_summed(written))
-            draft.add(index, _documents(prompts, written.continuations, request))
-        shards.append(_Shard(*notes.read(index)))
-        meter.finish(len(prompts))
-    return _published(draft, shards, model.served)
+    known: list[int] = []
+
+    def left() -> Iterator[Numbered]:
+        for index, prompts in enumerate(parts(read_corpus(store, request.prompts), plan.shard_documents)):
+            known.append(index)
+            if draft.has(index):
+                meter.finish(len(prompts))
+            else:
+                yield index, prompts
+
+    for documents in team.map(partial(write_shard, request, plan.batch_size, key), left(), meter):
+        meter.finish(documents)
+    shards = [_Shard(*notes.read(index)) for index in known]
+    draft.expect(len(known))
+    return _published(draft, shards, team.served)
+
+
+def write_shard(
+    request: Generate,
+    batch_size: int,
+    key: str,
+    store: ArtifactStore,
+    model: LanguageModel,
+    meter: Meter,
+    numbered: Numbered,
+) -> int:
+    """Write one shard into the draft `key` and return its documents; runs wherever the model is."""
+    index, prompts = numbered
+    meter.begin(len(prompts), len(prompts) * request.sampling.max_new_tokens)
+    written = model.write(_asked(prompts), request.sampling, batch_size, meter.pulse)
+    # The note first: a shard that is there always has its note.
+    Notes(store, key).write(index, *_summed(written))
+    CorpusDraft(store, key).add(index, _documents(prompts, written.continuations, request))
+    return len(prompts)
 
 
 def _check_summaries(store: ArtifactStore, request: Generate) -> None:

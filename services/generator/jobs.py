@@ -6,6 +6,7 @@ may read manifests and ask servers, so these methods may block. Knows no transpo
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -37,12 +38,14 @@ from services.generator import models, tasks, windows
 from services.generator.backend import Backend
 from services.generator.backends import Backends
 from services.generator.classifying import BATCH_SIZE, Opens, check_classifies, classify
+from services.generator.cluster import Cluster
 from services.generator.editing import check_edits, edit
 from services.generator.generation import generate
 from services.generator.meter import Task
 from services.generator.plan import plan_for
 from services.generator.scoring import score
 from services.generator.servers.weights import turn
+from services.generator.workplace import Here, Workplace
 
 R = TypeVar("R")
 Job = tuple[Any, Callable[[Task], R]]
@@ -62,6 +65,8 @@ class Jobs:
     """Where models and classifiers may come from."""
     tasks_folder: Path | None = None
     """Tasks of lm-evaluation-harness beside those that it ships."""
+    cluster: Cluster | None = None
+    """Writes and scores in the place of this process; the rest is done here."""
     on_tokens: Callable[[int], None] = lambda _: None
     """Hears how many tokens were drawn."""
     _device: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -106,14 +111,15 @@ class Jobs:
         backend = self.backends.require(request.backend, Capability.GENERATE, request.sampling.needs)
         self._check(model=request.model, prompts=request.prompts)
         sampling = request.sampling
-        batch = sampling.batch_size or backend.batch_size(request.model, sampling.max_new_tokens)
+        place = self._place(backend)
+        batch = sampling.batch_size or place.batch_size(request.model, sampling.max_new_tokens)
         asked = replace(request, backend=backend.name, sampling=replace(sampling, batch_size=batch))
-        fingerprint = _fingerprint(backend)
+        fingerprint = _fingerprint(place)
 
         def work(task: Task) -> Generated:
-            key = request_digest("Generate", asked, fingerprint)
-            with self._turn(backend, task):
-                return generate(self.store, backend, asked, plan_for(batch), key, task, on_tokens=self.on_tokens)
+            key, plan = request_digest("Generate", asked, fingerprint), plan_for(batch)
+            with self._turn(backend, task, place):
+                return generate(self.store, backend, asked, plan, key, task, on_tokens=self.on_tokens, place=place)
 
         return (asked, fingerprint), work
 
@@ -122,14 +128,16 @@ class Jobs:
         backend = self.backends.require(request.backend, Capability.SCORE, request.needs)
         corpora = {"prompts": request.prompts, "heldout": request.heldout, "documents": request.documents}
         self._check(model=request.model, **corpora, unigram_corpus=request.unigram_corpus)
-        batch = request.batch_size or backend.batch_size(request.model, request.max_tokens)
-        asked = replace(request, backend=backend.name, batch_size=batch)
+        place = self._place(backend)
+        batch = request.batch_size or place.batch_size(request.model, request.max_tokens)
+        asked, fingerprint = replace(request, backend=backend.name, batch_size=batch), _fingerprint(place)
 
         def work(task: Task) -> Scored:
-            with self._turn(backend, task):
-                return score(self.store, backend, asked, task)
+            key = request_digest("Score", asked, fingerprint)
+            with self._turn(backend, task, place):
+                return score(self.store, backend, asked, task, key, place)
 
-        return (asked, _fingerprint(backend)), work
+        return (asked, fingerprint), work
 
     def evaluate_tasks(self, request: EvaluateTasks) -> Job[EvaluatedTasks]:
         """Do tasks of lm-evaluation-harness, in this process. The batch size is chosen here, as in `generate`."""
@@ -173,10 +181,21 @@ class Jobs:
 
         return {"request": asked, "state": found.state, **_fingerprint(own)}, work
 
-    @contextmanager
-    def _turn(self, backend: Backend, task: Task) -> Iterator[None]:
-        """Hold the backend; in this process one piece of work has the device and its memory, servers take several."""
+    async def close(self) -> None:
+        """Let connections to servers go, and leave the cluster."""
+        await self.backends.close()
+        if self.cluster:
+            await asyncio.to_thread(self.cluster.close)
+
+    def _place(self, backend: Backend) -> Workplace:
+        """Return where a backend is asked: what would run in this process may run on a cluster."""
         own = backend is self.backends.own
+        return self.cluster if own and self.cluster else Here(self.store, backend)
+
+    @contextmanager
+    def _turn(self, backend: Backend, task: Task, place: Workplace | None = None) -> Iterator[None]:
+        """Hold the backend; in this process one piece of work has the device and its memory, others take several."""
+        own = backend is self.backends.own and not isinstance(place, Cluster)
         with turn(self._device, task.check) if own else nullcontext(), backend.hold(task.check):
             yield
 
@@ -188,5 +207,5 @@ class Jobs:
                 self.store.manifest(ref.expect(ArtifactKind.CORPUS, name))
 
 
-def _fingerprint(backend: Backend) -> Mapping[str, str]:
-    return {**backend.fingerprint(), "algorithm": _ALGORITHM}
+def _fingerprint(place: Backend | Workplace) -> Mapping[str, str]:
+    return {**place.fingerprint(), "algorithm": _ALGORITHM}

@@ -10,6 +10,7 @@ import grpc.aio
 import structlog
 
 from ouroscope.errors import InvalidRequest, NotFound
+from ouroscope.memory import importing
 from ouroscope.operations.servicer import Operations, OperationsServicer, TableSource, add_operations
 from ouroscope.operations.tasks import TaskTable
 from ouroscope.rpc.server import RunningServer, serve
@@ -20,6 +21,7 @@ from ouroscope.telemetry.service_metrics import ServiceMetrics
 from ouroscope.v1 import generator_pb2, generator_pb2_grpc
 from services.generator.backend import Backend
 from services.generator.backends import Backends, Unusable
+from services.generator.cluster import open_cluster
 from services.generator.declared import DeclaredBackend
 from services.generator.jobs import Jobs
 from services.generator.servicer import GeneratorServicer
@@ -43,6 +45,9 @@ async def start(
     device: str = "auto",
     dtype: str = "auto",
     kept_models: int = 2,
+    executor: str = "local",
+    ray_address: str = "",
+    processes: int = 1,
     max_model_bytes: int = MAX_MODEL_BYTES,
     queue_limit: int = 100,
     metrics: ServiceMetrics | None = None,
@@ -62,6 +67,9 @@ async def start(
         device: See HfBackend.
         dtype: See HfBackend.
         kept_models: Models kept in memory.
+        executor: Where models of no declared server write and score: `local`, or `ray` for a cluster; see ray.md.
+        ray_address: `host:port` of the head of that cluster, or `auto`.
+        processes: Workers of that cluster.
         max_model_bytes: Largest model that may be imported.
         queue_limit: Operations that may wait.
         metrics: Where calls and tokens are counted.
@@ -72,17 +80,27 @@ async def start(
     Raises:
         CapabilityMissing: this machine has no such device.
         NotFound: there is no folder `tasks`.
-        InvalidRequest: the variable that holds the token of a declared server is not set.
-        PreconditionFailed: the address cannot be used.
+        InvalidRequest: the variable that holds the token of a declared server is not set, or there is no such executor.
+        PreconditionFailed: the address cannot be used, or no cluster can read the store.
     """
     if tasks is not None and not tasks.is_dir():
         raise NotFound(f"there is no folder {str(tasks)!r}; OURO_GENERATOR_TASKS names one with YAML files of tasks")
+    cluster = open_cluster(
+        store,
+        executor,
+        processes=processes,
+        ray_address=ray_address,
+        device=device,
+        dtype=dtype,
+        threads=threads,
+        kept_models=kept_models,
+    )
     if backend is None:
         backend = await asyncio.to_thread(_transformers, store, device, dtype, threads, kept_models)
     servers = await asyncio.to_thread(_servers, store, declared)
     backends = Backends(backend, servers, {one.name: one.weights.value for one in declared})
-    # Work for a server mostly waits; what runs here takes turns.
-    table = TaskTable(store, workers=1 + _AT_ONCE * len(servers), queue_limit=queue_limit)
+    # Work for a server or a cluster mostly waits; what runs here takes turns.
+    table = TaskTable(store, workers=1 + _AT_ONCE * (len(servers) + bool(cluster)), queue_limit=queue_limit)
     on_tokens = metrics.tokens_generated.inc if metrics else lambda _: None
     jobs = Jobs(
         store=store,
@@ -90,6 +108,7 @@ async def start(
         max_model_bytes=max_model_bytes,
         sources=sources,
         tasks_folder=tasks,
+        cluster=cluster,
         on_tokens=on_tokens,
     )
     if metrics:
@@ -107,11 +126,11 @@ async def start(
             metrics=metrics,
             allow_public=allow_public,
             security=security,
-            on_drain=[table.close, backends.close],
+            on_drain=[table.close, jobs.close],
         )
     except BaseException:
         await table.close()
-        await backends.close()
+        await jobs.close()
         raise
 
 
@@ -134,6 +153,7 @@ def _servers(store: ArtifactStore, declared: Sequence[DeclaredBackend]) -> list[
 
 def _transformers(store: ArtifactStore, device: str, dtype: str, threads: int, kept_models: int) -> Backend:
     # Imported here and in a thread: torch takes seconds, and whoever brings a backend of his own does without it.
-    from services.generator.in_process.backend import HfBackend
+    with importing():
+        from services.generator.in_process.backend import HfBackend
 
     return HfBackend(store, device=device, dtype=dtype, threads=threads, kept_models=kept_models)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ouroscope.cluster.executor import KINDS
 from ouroscope.security.allowed import AllowedSources, read_sources
 from ouroscope.settings import boolean, directory, one_of, positive, seconds, variable, whole_number
 from ouroscope.telemetry.logs import LEVELS
@@ -33,6 +34,11 @@ class GeneratorSettings:
         one_of("auto", "float32", "bfloat16", "float16"), "number type; auto: float32 on cpu, bfloat16 on cuda", "auto"
     )
     threads: int = variable(whole_number, "processor threads of one operation; 0 takes all it may use", 0)
+    executor: str = variable(
+        one_of(*KINDS), "where models write and score: this process, or the workers of a Ray cluster", "local"
+    )
+    ray_address: str = variable(str, "head of the Ray cluster: host:port, or auto; see ray.md", "")
+    processes: int = variable(positive, "workers of the Ray cluster, each with a copy of the model", 1)
     kept_models: int = variable(positive, "models kept in memory, the last used ones", 2)
     max_model_bytes: int = variable(positive, "largest model that may be imported, in bytes", 200 * 1024**3)
     queue_limit: int = variable(positive, "operations that may wait", 100)

@@ -18,19 +18,28 @@ from typing import Any
 import pytest
 import ray
 
-from ouroscope.client import AnalyzerClient
+from ouroscope.client import AnalyzerClient, GeneratorClient
 from ouroscope.cluster.executor import RayExecutor, open_executor
 from ouroscope.corpora.stored import write_corpus
-from ouroscope.errors import InvalidRequest, PreconditionFailed, Unavailable
+from ouroscope.embedded import model_directory
+from ouroscope.errors import Cancelled, InvalidRequest, PreconditionFailed, Unavailable
 from ouroscope.executor import InProcess, Processes
+from ouroscope.models import check_model_directory
 from ouroscope.records.analysis import AnalyzeCorpus
+from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document
+from ouroscope.records.generation import Generate, SamplingSpec, Score
 from services.analyzer.analysis import Options, analyze_side
 from services.analyzer.parsing.parser import load_parser
 from services.analyzer.service import start
 from services.analyzer.spreading.corpus import SpreadCorpus
 from services.analyzer.spreading.shards import stored_shards
 from services.analyzer.tools import Tools
+from services.generator import service as generator
+from services.generator.cluster import Cluster, Equipment
+from services.generator.generation import generate
+from services.generator.in_process.backend import HfBackend
+from services.generator.plan import Plan
 from tests.ray_cluster import add_node, cut_power, other_version, ray_cluster
 from tests.unit import executor_work as work
 
@@ -46,6 +55,7 @@ PATIENT = {"connect_seconds": 600.0, "patience_seconds": 600.0}
 """For a busy machine: nothing here is about how long it takes."""
 METRICS = ("types", "mattr", "dependency_depth")
 WORDS = ("types", "mattr")
+SAMPLING = SamplingSpec(min_new_tokens=4, max_new_tokens=4, seed=2, batch_size=4)
 SENTENCES = (
     "The old house on the hill was sold to a young family.",
     "They painted its walls and planted apple trees in the garden.",
@@ -63,6 +73,23 @@ def cluster() -> Iterator[Any]:
 def on_ray(cluster) -> Iterator[RayExecutor]:
     with closing(RayExecutor(cluster.address, 2, **PATIENT)) as executor:
         yield executor
+
+
+@pytest.fixture(scope="module")
+def model_files() -> dict[str, Path]:
+    folder = model_directory("ouro-tiny")
+    return {name: folder / name for name in check_model_directory(folder).files}
+
+
+@pytest.fixture
+def model(store, model_files) -> ArtifactRef:
+    return store.publish(ArtifactKind.MODEL, None, model_files, {"source": "ouro-tiny"})
+
+
+@pytest.fixture
+def prompts(store) -> ArtifactRef:
+    """Six shards of four documents."""
+    return write_corpus(store, [replace(document, prefix_length=20) for document in documents(24)])
 
 
 @pytest.fixture
@@ -146,6 +173,63 @@ async def test_one_corpus_has_one_report_wherever_it_is_read_and_parsed(on_ray, 
             found.append((await analyzer.analyze_corpus(asked)).report)
     assert len(set(found)) == 1
     assert shared.asked >= {"fold_shard", "merge_parts", "parse_batch"}
+
+
+async def test_one_request_gives_one_text_and_one_score_wherever_the_model_runs(
+    on_ray, store, connect, model, prompts, monkeypatch
+):
+    asked = Generate(model=model, prompts=prompts, sampling=SAMPLING)
+    found = []
+    workers = _Lent(on_ray)
+    for cluster in (None, Cluster(workers, Equipment(store=store.url, device="cpu"))):
+        # Each has a store of answers of its own, or the second would give what the first one remembered.
+        for answer in Path(store.url).glob("results/*/*"):
+            answer.unlink()
+        monkeypatch.setattr(generator, "open_cluster", lambda *_, found=cluster, **__: found)
+        server = await generator.start(store, device="cpu", threads=1)
+        try:
+            client = GeneratorClient(connect(server.address))
+            written = await client.generate(asked)
+            # Parts of sixteen documents: two of each kind.
+            scoring = Score(model=model, prompts=prompts, heldout=prompts, documents=written.corpus, batch_size=1)
+            found.append((written, await client.score(scoring)))
+        finally:
+            await server.stop(grace=0.0)
+    assert found[0] == found[1]
+    assert workers.done >= {"write_shard", "look_at"}
+
+
+def test_text_goes_on_where_it_was_stopped(on_ray, store, model, prompts):
+    class Stopping:
+        done = 0
+
+        def check(self) -> None:
+            if self.done >= 8:
+                raise Cancelled("the test asked for it")
+
+        def report(self, progress: Any) -> None:
+            self.done = progress.done if self is not patient else 0
+
+    patient = Stopping()
+    workers = _Lent(on_ray)
+    place = Cluster(workers, Equipment(store=store.url, device="cpu"))
+    request, plan = Generate(model=model, prompts=prompts, sampling=SAMPLING), Plan(batch_size=4, shard_documents=4)
+    backend = HfBackend(store, device="cpu", threads=1)
+    with pytest.raises(Cancelled):
+        generate(store, backend, request, plan, "stopped", Stopping(), place=place)
+    # Two were told of, more may have been under way.
+    before = {index for index in range(6) if store.draft("stopped").has(f"documents-{index:05d}.parquet")}
+    assert {0, 1} <= before
+    workers.shards.clear()
+    again = generate(store, backend, request, plan, "stopped", patient, place=place)
+    assert workers.shards.isdisjoint(before)
+    assert again == generate(store, backend, request, plan, "whole", patient)
+
+
+def test_a_node_without_the_model_says_so(on_ray, store, model, tmp_path):
+    (tmp_path / "other").mkdir()
+    with pytest.raises(PreconditionFailed, match="the same store"):
+        Cluster(on_ray, Equipment(store=str(tmp_path / "other"), device="cpu")).open(model, "draft", lambda: None)
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_work_done_again(on_ray, tmp_path):
@@ -245,6 +329,31 @@ def test_an_executor_is_chosen_by_its_name(cluster):
     for kind, address in (("ray", ""), ("local", "127.0.0.1:6379"), ("spark", "")):
         with pytest.raises(InvalidRequest):
             open_executor(kind, 1, address)
+
+
+class _Lent:
+    """An executor that others use as well, so it is not closed; remembers what was handed out."""
+
+    def __init__(self, executor: RayExecutor) -> None:
+        self._executor = executor
+        self.done: set[str] = set()
+        self.shards: set[int] = set()
+
+    def map(self, work: Any, items: Any, look: Any = None) -> Iterator[Any]:
+        # The work of a model is the last argument that is bound.
+        names = [getattr(each, "func", each).__name__ for each in getattr(work, "args", ()) if callable(each)]
+        self.done.update(names)
+
+        def noted() -> Iterator[Any]:
+            for item in items:
+                if names == ["write_shard"]:
+                    self.shards.add(item[0])
+                yield item
+
+        yield from self._executor.map(work, noted(), look)
+
+    def close(self) -> None:
+        pass
 
 
 class _Kept:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
+import threading
+from multiprocessing import Pipe
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
+import ray
 from ray.exceptions import AuthenticationError
 
 from ouroscope.cluster.actor import Actor, pickled_error, versions
-from ouroscope.cluster.driver import refusal_of
+from ouroscope.cluster.driver import LOST, Wanted, main, refusal_of
 from ouroscope.errors import InvalidRequest, NotAuthenticated, NotFound, PreconditionFailed, Unavailable
 from tests.unit import executor_work as work
 
@@ -57,6 +62,60 @@ def test_an_error_that_cannot_be_sent_is_sent_as_its_text():
     assert str(pickle.loads(pickled_error(Local("why")))) == "Local: why"
     sent = pickle.loads(pickled_error(NotFound("nothing there", artifact="x")))
     assert (sent.message, sent.metadata) == ("nothing there", {"artifact": "x"})
+
+
+class ThroughAClient:
+    """Stands for `ray`, connected by the Ray Client to a head that is lost when it is asked for the `lost` method."""
+
+    exceptions = ray.exceptions
+
+    def __init__(self, lost: str) -> None:
+        self._lost = lost
+
+    def remote(self, **_):
+        return lambda kind: SimpleNamespace(remote=lambda: self._actor(kind()))
+
+    def shutdown(self) -> None:
+        """Nothing is left to leave."""
+
+    def _actor(self, actor):
+        methods = ("about", "do")
+        return SimpleNamespace(**{name: SimpleNamespace(remote=self._method(actor, name)) for name in methods})
+
+    def _method(self, actor, name):
+        async def call(*arguments):
+            if name == self._lost:
+                raise ConnectionError("GRPC connection failed: 10.0.0.7 is gone")
+            return getattr(actor, name)(*arguments)
+
+        return lambda *arguments: asyncio.ensure_future(call(*arguments))
+
+
+@pytest.mark.parametrize("lost", ["about", "do", ""])
+def test_a_head_that_is_lost_behind_a_client_ends_the_work_and_not_in_silence(lost):
+    ours, theirs = Pipe()
+    wanted = Wanted(address="ray://127.0.0.1:1", workers=1, patience=600.0)
+    connected = patch("ouroscope.cluster.driver._connected", return_value=ThroughAClient(lost))
+    quiet = patch.multiple("ouroscope.cluster.driver", _silence=lambda: None, signal=SimpleNamespace(**SIGNALS))
+    with patch.dict(os.environ), connected, quiet:
+        driver = threading.Thread(target=main, args=(theirs, wanted), daemon=True)
+        driver.start()
+        assert ours.recv() == (-1, (True, b""))
+        ours.send((7, _order(5)))
+        ticket, (done, content) = ours.recv()
+        ours.send((-1, None))
+        driver.join(60.0)
+    assert not driver.is_alive()
+    answer = pickle.loads(content)
+    assert (
+        (ticket, done, answer) == (7, True, 25)
+        if not lost
+        else (ticket, done, answer.message) == (-1, False, LOST.message)
+    )
+
+
+SIGNALS = {"signal": lambda *_: None, "SIGINT": 2, "SIG_IGN": 1}
+"""Instead of the module: only the first thread may say what a signal does."""
 
 
 def _order(number: int) -> bytes:

@@ -11,17 +11,17 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
 from ouroscope.canonical import digest_of
-from ouroscope.errors import NotFound, PreconditionFailed, Unavailable
+from ouroscope.errors import NotFound, Unavailable
 from ouroscope.executor import Executor
 from ouroscope.records.documents import View
 from ouroscope.records.progress import Progress
 from ouroscope.store.artifacts import ArtifactStore
+from ouroscope.store.sharing import shared_url
 from services.analyzer.catalogue import ANALYZER_VERSION
 from services.analyzer.reading import Chosen
 from services.analyzer.sample import Accumulator
@@ -113,17 +113,6 @@ class SpreadCorpus:
             for answer in answers:
                 watch.check()
                 yield answer
-
-
-def shared_url(store: ArtifactStore) -> str:
-    """Return the URL under which another process finds the store.
-
-    Raises:
-        PreconditionFailed: it lies in the memory of this one.
-    """
-    if store.url.startswith("memory:"):
-        raise PreconditionFailed("a store in memory cannot be read by the workers of a cluster; use a directory or s3")
-    return store.url if "://" in store.url else str(Path(store.url).expanduser().absolute())
 
 
 def fold_shard(place: Place, numbered: tuple[int, Shard]) -> Told:

@@ -115,7 +115,7 @@ class AdapterWeights:
         async def ask(replica: Replica) -> Card:
             return self._base_among(await self._cards(replica))
 
-        return self._transport.everywhere(ask, lambda _: check())
+        return self._transport.everywhere(ask, lambda _: check(), spare=True)
 
     def _base_among(self, cards: Sequence[Card]) -> Card:
         name = self._declared.served_name
@@ -137,7 +137,7 @@ class AdapterWeights:
                 raise other_weights(self._declared.name, export.name, cards)
             return True
 
-        changed = self._transport.everywhere(load, lambda _: check())
+        changed = self._transport.everywhere(load, lambda _: check(), spare=True)
         self._loaded[export.name] = export
         self._loaded.move_to_end(export.name)
         if any(changed):
@@ -197,7 +197,7 @@ class AdapterWeights:
                 with suppress(CapabilityMissing, InvalidRequest, PreconditionFailed):
                     await self._transport.send(replica, "POST", _UNLOAD, plain=True, json={"lora_name": name})
 
-            self._transport.everywhere(unload, lambda _: check())
+            self._transport.everywhere(unload, lambda _: check(), spare=True)
             self._exports.release(name)
             log.info("adapter.unloaded", backend=self._declared.name, name=name)
         self._exports.remove_old()

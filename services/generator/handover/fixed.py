@@ -48,6 +48,6 @@ class FixedWeights:
             return await cards_of(self._transport, self._declared.kind, replica)
 
         name = self._declared.served_name
-        for cards in self._transport.everywhere(ask, lambda _: check()):
+        for cards in self._transport.everywhere(ask, lambda _: check(), spare=True):
             if not any(name in (card.id, card.root) for card in cards):
                 raise other_weights(self._declared.name, name, cards)

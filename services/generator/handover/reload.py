@@ -83,14 +83,14 @@ class ReloadedWeights:
                 "adapter; train with lora.keep_adapter: false, or use a vLLM backend with weights: adapters"
             )
         with turn(self._changing, check):
-            if (cards := self._serving(name_of(model), check)) is None:
+            if (cards := self._serving(name_of(model), check, spare=True)) is None:
                 cards = self._reloaded(model, check)
         return self._served(cards[0], name_of(model))
 
     def verify(self, model: ArtifactRef) -> None:
         """Ask every replica what it serves; see `Weights.verify`."""
         name = name_of(model)
-        for cards in self._reports(lambda: None):
+        for cards in self._reports(lambda: None, spare=True):
             if _carrying(cards, name) is None:
                 raise other_weights(self._declared.name, name, cards)
 
@@ -127,20 +127,23 @@ class ReloadedWeights:
             _sleep(self._poll, check)
         return cards
 
-    def _serving(self, name: str, check: Callable[[], None]) -> list[Card] | None:
-        """Return the card of each replica if all serve the model; None if one does not, or is not there."""
+    def _serving(self, name: str, check: Callable[[], None], *, spare: bool = False) -> list[Card] | None:
+        """Return the card of each replica if all serve the model; None if one does not, or is not there.
+
+        `spare`: those that are there are enough.
+        """
         try:
-            found = [_carrying(cards, name) for cards in self._reports(check, soon=True)]
+            found = [_carrying(cards, name) for cards in self._reports(check, soon=True, spare=spare)]
         except Unavailable:
             return None
         known = [card for card in found if card is not None]
         return known if len(known) == len(found) else None
 
-    def _reports(self, check: Callable[[], None], *, soon: bool = False) -> list[list[Card]]:
+    def _reports(self, check: Callable[[], None], *, soon: bool = False, spare: bool = False) -> list[list[Card]]:
         async def ask(replica: Replica) -> list[Card]:
             return await cards_of(self._transport, self._declared.kind, replica)
 
-        return self._transport.everywhere(ask, lambda _: check(), soon=soon)
+        return self._transport.everywhere(ask, lambda _: check(), soon=soon, spare=spare)
 
     def _served(self, card: Card, name: str) -> Served:
         # TGI is not asked by name, and its own is a path of the server's machine.

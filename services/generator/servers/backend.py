@@ -95,15 +95,15 @@ class ServerBackend:
         self._transport.close()
 
     def _room(self, served: Served) -> int:
-        """Return how many tokens every replica has room for."""
+        """Return how many tokens every replica that is there has room for."""
 
         async def ask(replica: Replica) -> int | None:
             return await self._dialect.room(replica, served)
 
-        return min((room for room in self._transport.everywhere(ask) if room), default=sys.maxsize)
+        return min((room for room in self._transport.everywhere(ask, spare=True) if room), default=sys.maxsize)
 
     def _asked_for_scores(self) -> str:
         async def ask(replica: Replica) -> str:
             return await self._dialect.scoring_problem(replica, self._declared.served_name)
 
-        return next(filter(None, self._transport.everywhere(ask, soon=True)), "")
+        return next(filter(None, self._transport.everywhere(ask, soon=True, spare=True)), "")

@@ -7,12 +7,15 @@ are asked for before and after every part of the work: what was made while other
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import structlog
 
 from ouroscope.chat import ChatFrame
-from ouroscope.errors import InvalidRequest
+from ouroscope.errors import InvalidRequest, Unavailable
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.generation import ChatFormat, SamplingSpec, Served
 from ouroscope.seeds import derive_seed
@@ -31,6 +34,12 @@ from services.generator.servers.base import Asked, Choices, Dialect, Judged
 from services.generator.servers.transport import Replica, Transport
 from services.generator.servers.weights import Weights
 
+log = structlog.get_logger(__name__)
+
+R = TypeVar("R")
+
+_LOSSES = 4
+"""Times that a part is asked for, each after a replica was lost in the middle of it."""
 _BESIDE = 2
 """Tokens beside a text that is scored: the one that follows a prompt, and the one that a server always draws."""
 
@@ -43,12 +52,25 @@ class Verified:
     model: ArtifactRef
     served: Served
 
-    @contextmanager
-    def meanwhile(self) -> Iterator[None]:
-        """Ask before and after: what was made while other weights came is not kept."""
-        self.weights.verify(self.model)
-        yield
-        self.weights.verify(self.model)
+    def meanwhile(self, transport: Transport, ask: Callable[[], R]) -> R:
+        """Ask between two looks at the weights: what was made while other weights came is not kept.
+
+        Nobody can tell what a replica had served that was lost meanwhile, so the others are asked for all of it.
+
+        Raises:
+            PreconditionFailed: a replica serves other weights.
+            Unavailable: none can be reached, or they come and go.
+        """
+        for _ in range(_LOSSES):
+            self.weights.verify(self.model)
+            there = transport.there
+            with transport.only(there):
+                found = ask()
+            self.weights.verify(self.model)
+            if there <= transport.there:
+                return found
+            log.warning("part.repeated", backend=self.served.backend, reason="a replica was lost")
+        raise Unavailable(f"the servers of backend {self.served.backend!r} come and go; see their logs, then ask again")
 
 
 class ServerModel:
@@ -82,9 +104,10 @@ class ServerModel:
         def call(one: Asked) -> Callable[[Replica], Awaitable[Continuation]]:
             return lambda replica: self._dialect.write(replica, self.served, self.tokens, one)
 
-        with self._verified.meanwhile():
-            found = self._transport.run([call(one) for one in asked], pulse, tokens=lambda _, written: written.tokens)
-        return Written(tuple(found), batch_size)
+        def ask() -> list[Continuation]:
+            return self._transport.run([call(one) for one in asked], pulse, tokens=lambda _, written: written.tokens)
+
+        return Written(tuple(self._verified.meanwhile(self._transport, ask)), batch_size)
 
     def expect(
         self,
@@ -97,22 +120,28 @@ class ServerModel:
         """Say what is expected after each prompt; see `LanguageModel.expect`."""
         most = min(top_n, self.vocabulary)
         inputs = [[*self.tokens.start, *ids] for ids in prompts]
+        known = partial(self._expected, inputs, following, most, pulse)
+        found, judged = self._verified.meanwhile(self._transport, known)
+        pairs = zip(found, following, strict=True)
+        return [_expectation(choices, true, judged.get(place)) for place, (choices, true) in enumerate(pairs)]
+
+    def _expected(
+        self, inputs: Sequence[list[int]], following: Sequence[int | None], most: int, pulse: Pulse
+    ) -> tuple[list[Choices], dict[int, Judged]]:
+        """Return the first choices after each prompt, and what is thought of tokens that are not among them."""
 
         def ask(ids: list[int]) -> Callable[[Replica], Awaitable[Choices]]:
             return lambda replica: self._dialect.choices(replica, self.served, self.tokens, ids, most)
 
         scoring = self._dialect.choices_score_prompts
-        with self._verified.meanwhile():
-            found = self._transport.run([ask(ids) for ids in inputs], pulse, tokens=_lengths(inputs), scoring=scoring)
-            # Only a token that is not among the first choices needs a request of its own.
-            outside = {
-                place: ([*inputs[place], true], len(inputs[place]))
-                for place, true in enumerate(following)
-                if true is not None and true not in (found[place].tokens or ())
-            }
-            judged = dict(zip(outside, self._judged(list(outside.values()), pulse), strict=True))
-        pairs = zip(found, following, strict=True)
-        return [_expectation(choices, true, judged.get(place)) for place, (choices, true) in enumerate(pairs)]
+        found = self._transport.run([ask(ids) for ids in inputs], pulse, tokens=_lengths(inputs), scoring=scoring)
+        # Only a token that is not among the first choices needs a request of its own.
+        outside = {
+            place: ([*inputs[place], true], len(inputs[place]))
+            for place, true in enumerate(following)
+            if true is not None and true not in (found[place].tokens or ())
+        }
+        return found, dict(zip(outside, self._judged(list(outside.values()), pulse), strict=True))
 
     def judge(
         self, texts: Sequence[Sequence[int]], scored_from: Sequence[int], batch_size: int, pulse: Pulse
@@ -122,8 +151,7 @@ class ServerModel:
         inputs = [[*self.tokens.start, *ids] for ids in texts]
         self._check_length(inputs)
         asked = [(ids, before + first) for ids, first in zip(inputs, scored_from, strict=True)]
-        with self._verified.meanwhile():
-            found = self._judged(asked, pulse)
+        found = self._verified.meanwhile(self._transport, partial(self._judged, asked, pulse))
         return [TokenScores(judged.log_probabilities, judged.greedy) for judged in found]
 
     def examine(

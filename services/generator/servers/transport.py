@@ -50,6 +50,8 @@ class Replica:
     client: httpx.AsyncClient
     in_flight: int = 0
     resting_until: float = 0.0
+    lost: bool = False
+    """Whether it could not be reached when all were asked last: work goes to the others until it answers again."""
 
 
 Call = Callable[[Replica], Awaitable[R]]
@@ -116,29 +118,65 @@ class Transport:
             OuroscopeError: the first that was final, or Unavailable after the last try; the others are stopped.
         """
         slots = self._scoring_slots if scoring else self._slots
-        starts = [partial(self._tried, call, slots, self._attempts, self.timeout) for call in calls]
+        among = self.among
+        starts = [partial(self._tried, call, slots, self._attempts, self.timeout, among) for call in calls]
         return self._loop.run(starts, pulse, tokens)
 
     def everywhere(
-        self, call: Call[R], pulse: Callable[[int], None] = lambda _: None, *, soon: bool = False
+        self,
+        call: Call[R],
+        pulse: Callable[[int], None] = lambda _: None,
+        *,
+        soon: bool = False,
+        spare: bool = False,
     ) -> list[R]:
         """Make the request to every replica and return their answers in the order of `urls`.
 
-        It waits for no other request, and stops when `pulse` or `check` raise. `soon`: a few tries of ten seconds at
-        most, for questions that somebody waits for.
+        It waits for no other request, and stops when `pulse` or `check` raise.
+
+        Args:
+            call: The request.
+            pulse: As for `run`.
+            soon: Whether somebody waits for it: a few tries of ten seconds at most.
+            spare: Whether a replica that cannot be reached is done without, as long as another one answers; it gets no
+                work until it has answered such a request.
 
         Raises:
             OuroscopeError: as `run`.
         """
         attempts, seconds = (_FEW, _SOON) if soon else (self._attempts, self.timeout)
-        tried = partial(self._tried, call, nullcontext(), min(attempts, self._attempts), min(seconds, self.timeout))
-        calls = [partial(tried, each) for each in self._replicas]
+        attempts, seconds = min(attempts, self._attempts), min(seconds, self.timeout)
+        ask = partial(self._reached, call, attempts, seconds) if spare else partial(self._told, call, attempts, seconds)
 
         def look(tokens: int) -> None:
             self.check()
             pulse(tokens)
 
-        return self._loop.run(calls, look)
+        found = self._loop.run([partial(ask, each) for each in self._replicas], look)
+        answers = [answer for answer in found if not isinstance(answer, Unavailable)]
+        if not answers:
+            raise next(answer for answer in found if isinstance(answer, Unavailable))
+        return answers
+
+    @property
+    def there(self) -> frozenset[int]:
+        """Return the numbers of the replicas that answered when all were asked last."""
+        return frozenset(each.number for each in self._replicas if not each.lost)
+
+    @property
+    def among(self) -> frozenset[int]:
+        """Return the replicas that this thread's work goes to; see `only`."""
+        told: frozenset[int] | None = getattr(self._inside, "among", None)
+        return self.there if told is None else told
+
+    @contextmanager
+    def only(self, replicas: frozenset[int]) -> Iterator[None]:
+        """Let this thread's work go to these replicas alone while inside."""
+        self._inside.among = replicas
+        try:
+            yield
+        finally:
+            self._inside.among = None
 
     @contextmanager
     def stoppable(self, check: Callable[[], None]) -> Iterator[None]:
@@ -193,7 +231,7 @@ class Transport:
         slots: AbstractAsyncContextManager[None],
         attempts: int,
         seconds: float,
-        replica: Replica | None = None,
+        among: frozenset[int],
     ) -> R:
         """Make one request, again and again while the error may pass; the slot is kept, so that a busy server rests."""
         retrying = AsyncRetrying(
@@ -204,10 +242,30 @@ class Transport:
             reraise=True,
         )
         async with slots:
-            return await retrying(self._attempt, call, replica, seconds)
+            return await retrying(self._attempt, call, among, seconds)
 
-    async def _attempt(self, call: Call[R], replica: Replica | None, seconds: float) -> R:
-        chosen = replica or self._choice()
+    async def _told(self, call: Call[R], attempts: int, seconds: float, replica: Replica) -> R:
+        return await self._tried(call, nullcontext(), attempts, seconds, frozenset({replica.number}))
+
+    async def _reached(self, call: Call[R], attempts: int, seconds: float, replica: Replica) -> R | Unavailable:
+        """Return the answer of one replica; an error in its place if it cannot be reached while others can."""
+        if replica.lost and self.there:
+            # It was waited for when it was lost.
+            attempts, seconds = 1, min(_SOON, seconds)
+        try:
+            answer = await self._told(call, attempts, seconds, replica)
+        except Unavailable as error:
+            if not replica.lost:
+                log.warning("replica.lost", backend=self.server, replica=replica.number, error=str(error))
+            replica.lost = True
+            return error
+        if replica.lost:
+            log.info("replica.back", backend=self.server, replica=replica.number)
+            replica.lost, replica.resting_until = False, 0.0
+        return answer
+
+    async def _attempt(self, call: Call[R], among: frozenset[int], seconds: float) -> R:
+        chosen = self._choice(among)
         chosen.in_flight += 1
         try:
             async with asyncio.timeout(seconds):
@@ -220,10 +278,11 @@ class Transport:
         finally:
             chosen.in_flight -= 1
 
-    def _choice(self) -> Replica:
-        """Return the least busy replica; one that failed lately only if all have."""
+    def _choice(self, among: frozenset[int]) -> Replica:
+        """Return the least busy of some replicas; one that failed lately only if all have."""
         now = time.monotonic()
-        return min(self._replicas, key=lambda each: (each.resting_until > now, each.in_flight, each.resting_until))
+        asked = [each for each in self._replicas if each.number in among] or self._replicas
+        return min(asked, key=lambda each: (each.resting_until > now, each.in_flight, each.resting_until))
 
     def _typed(self, error: Exception, url: str, seconds: float) -> OuroscopeError:
         if isinstance(error, OuroscopeError):

@@ -22,20 +22,24 @@ class Weights(Protocol):
     def ensure(self, model: ArtifactRef, check: Callable[[], None]) -> Served:
         """Make every replica serve the model and return what answers for it. `Served.model` is the name to ask for.
 
+        One that cannot be reached gets no work, as long as another one can.
+
         Calls `check` while it waits, which may raise to stop.
 
         Raises:
             NotFound: the model is not in the store.
             PreconditionFailed: the server serves other weights and cannot be made to serve these.
-            Unavailable: the server cannot be reached, or was not ready in time.
+            Unavailable: no replica can be reached, or one was not ready in time.
         """
 
     def verify(self, model: ArtifactRef) -> None:
         """Ask every replica whether it serves the model now; cheap, called before and after every part of the work.
 
+        One that cannot be reached gets no work, as long as another one can; see `Transport.there`.
+
         Raises:
             PreconditionFailed: one serves other weights.
-            Unavailable: one cannot be reached.
+            Unavailable: none can be reached.
         """
 
 

@@ -164,7 +164,7 @@ def test_a_server_that_is_never_ready_is_given_up_after_the_declared_time(
 ) -> None:
     server.loading = 10**6
     with pytest.raises(Unavailable, match="ready_seconds"):
-        make(ready_seconds=0.5).ensure(model_ref, quiet)
+        make(ready_seconds=5.0).ensure(model_ref, quiet)
 
 
 def test_every_replica_has_to_serve_it(
@@ -172,7 +172,7 @@ def test_every_replica_has_to_serve_it(
 ) -> None:
     with running(ReloadedServer().app) as forgotten:
         both = Transport("pool", [url, forgotten], attempts=2, first_wait=0.01)
-        weights = make(ready_seconds=0.5)
+        weights = make(ready_seconds=5.0)
         weights._transport = both
         with pytest.raises(Unavailable, match="ready_seconds"):
             weights.ensure(model_ref, quiet)

@@ -98,7 +98,7 @@ def tokens(model_directory: Path) -> Tokens:
 
 
 @pytest.mark.parametrize("dialect", [OpenAiDialect, VllmDialect])
-@settings(max_examples=150)
+@settings(max_examples=75)
 @given(answer=bodies)
 @example(answer={"model": "tiny", "choices": [{"text": "\ud83d", "token_ids": None}]})
 @example(answer={"model": "tiny", "choices": [{"text": "a", "token_ids": None}], "usage": {"completion_tokens": 99}})

@@ -47,7 +47,7 @@ def _documents() -> Iterator[Document]:
 @pytest.fixture
 def opened(url: str, apart: tuple[ArtifactStore, Generate]) -> Iterator[ServerBackend]:
     store, request = apart
-    with backend_of(store, request.model, url, attempts=2, timeout=1.0, max_answer_bytes=1 << 20) as backend:
+    with backend_of(store, request.model, url, attempts=2, timeout=4.0, max_answer_bytes=1 << 20) as backend:
         assert backend.capabilities
         yield backend
 

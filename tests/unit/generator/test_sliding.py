@@ -61,7 +61,7 @@ def test_a_text_that_fits_is_one_window(tokens: int, first: int) -> None:
 def long(store: ArtifactStore, human: ArtifactRef) -> ArtifactRef:
     """Documents of several times the context, of about the context, and short ones; some with a long real prefix."""
     whole = " ".join(document.text for document in read_corpus(store, human))
-    lengths = (3000, 290, 40, 1200, 700, 20)
+    lengths = (1200, 290, 40, 600, 400, 20)
     return write_corpus(
         store,
         [
