@@ -10,7 +10,7 @@ SPEC ?= experiments/quickstart.yaml
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n > 4 ? 4 : n )))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test images-test check proto serve client bench lint types contracts docs clean
+.PHONY: help install run test suite images-test check proto serve client bench lint types contracts docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,7 +35,11 @@ run: $(VENV)/.installed ## Carry one real experiment from text to verdict (a few
 serve: $(VENV)/.installed ## Start the four services on this machine and keep them running
 	$(BIN)/ouroscope serve all
 
-test: $(VENV)/.installed-dev check ## Check the code, then run every test
+# Types are looked at beside the tests: alone they would leave all processors but one without work.
+test: $(VENV)/.installed-dev lint ## Check the code and run every test
+	+@$(MAKE) --no-print-directory --jobs 3 types contracts suite
+
+suite: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 images-test: $(VENV)/.installed-dev ## Build both images in a root folder and start what is in them (root, debootstrap; minutes)

@@ -1,8 +1,11 @@
-"""Memory that did not suffice, as torch says it, and memory that is not needed any more. Does not import torch."""
+"""Memory that did not suffice, as torch says it, and memory that is or is not needed. Does not import torch."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -22,6 +25,22 @@ def give_back() -> None:
     """
     if (trim := _trim()) is not None:
         trim(0)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Look for no garbage while large libraries are imported.
+
+    torch and transformers make a million objects, and all of them stay. To look at them again and again took a seventh
+    of the time: 1.1 of 7.3 seconds of a process that trains.
+    """
+    looked = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if looked:
+            gc.enable()
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import importlib.util
-import logging
 import os
 import shutil
 import subprocess
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 from hypothesis import settings
 
+from tests.log_events import kept_logs
 from tests.postgres import PostgresServer
 
 if TYPE_CHECKING:
@@ -38,6 +37,11 @@ settings.register_profile("ouroscope", deadline=None)
 settings.load_profile("ouroscope")
 
 
+def pytest_collection() -> None:
+    """Look for no garbage while everything is imported: there is none."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Keep what is there by now out of every later collection of garbage.
 
@@ -45,16 +49,14 @@ def pytest_collection_finish() -> None:
     which would look at all of them.
     """
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
 def logs_as_before() -> Iterator[None]:
     """Commands and processes set up logs for good; no test may leave that to the next."""
-    root = logging.getLogger()
-    handlers, level, configuration = root.handlers[:], root.level, structlog.get_config()
-    yield
-    root.handlers[:], root.level = handlers, level
-    structlog.configure(**configuration)
+    with kept_logs():
+        yield
 
 
 @pytest.fixture(scope="session")

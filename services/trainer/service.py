@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc.aio
 
+from ouroscope.memory import importing
 from ouroscope.operations.requests import request_digest
 from ouroscope.operations.servicer import Operations, OperationsServicer, TableSource, add_operations
 from ouroscope.operations.tasks import TaskContext, TaskTable
@@ -91,11 +92,12 @@ def _prepared(
     store: ArtifactStore, threads: int, device: str, log_to: str, hosts: Callable[[int], Hosts]
 ) -> tuple[Environment, Train, Check]:
     # Imported here and in a thread: torch takes seconds, and the event loop must not stand still meanwhile.
-    from services.trainer.checking import check_stored
-    from services.trainer.environment import places, prepare
-    from services.trainer.group.launch import Launcher
-    from services.trainer.job import Job
-    from services.trainer.journal import following, new_writers
+    with importing():
+        from services.trainer.checking import check_stored
+        from services.trainer.environment import places, prepare
+        from services.trainer.group.launch import Launcher
+        from services.trainer.job import Job
+        from services.trainer.journal import following, new_writers
 
     environment, new_writer = prepare(threads, device), new_writers(log_to)
     helpers = Launcher(store=store, hosts=hosts(places(environment.device)))

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ouroscope_app.main import app
+from tests.log_events import kept_logs
 
 Ouroscope = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -58,7 +59,7 @@ def inside(environment: dict[str, str], tmp_path: Path) -> Ouroscope:
 
 def here(environment: dict[str, str], folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Carry out a command in this process, as if it had been started in `folder` with this environment."""
-    with pytest.MonkeyPatch.context() as there:
+    with kept_logs(), pytest.MonkeyPatch.context() as there:
         there.chdir(folder)
         for name, value in environment.items():
             there.setenv(name, value)

@@ -6,22 +6,24 @@ spaCy is imported when the first text is parsed.
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import re
 import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.abc import MetaPathFinder
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ouroscope.errors import PreconditionFailed
+from ouroscope.memory import importing
 from services.analyzer.parsing.parsed import PARTS_OF_SPEECH, Ints, Need, Parsed
 from services.analyzer.parsing.sources import Source
 
@@ -125,18 +127,36 @@ def _load(source: Source) -> Any:
 
 
 def _spacy(source: Source) -> Any:
-    """Import spaCy; in a process of an executor without torch, which triples its memory and the time to start.
+    """Import spaCy; where torch is not at work already, without it, which triples its memory and the time to start.
 
-    thinc imports torch wherever it is installed, and only transformers use it.
+    thinc imports torch wherever it is installed, and only transformers use it. It remembers what it found: a process
+    that began with another pipeline cannot load a transformer.
     """
-    spare = multiprocessing.parent_process() is not None and not source.is_transformer and "torch" not in sys.modules
-    if spare:
-        sys.modules["torch"] = None  # type: ignore[assignment]
-    try:
+    with importing(), nullcontext() if source.is_transformer else kept_out("torch"):
         return import_module("spacy")
+
+
+@contextmanager
+def kept_out(name: str) -> Iterator[None]:
+    """Let this thread not find a module that nobody has imported yet; the others find it meanwhile."""
+    finder = _Blind(name, threading.get_ident())
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
     finally:
-        if spare:
-            del sys.modules["torch"]
+        sys.meta_path.remove(finder)
+
+
+class _Blind(MetaPathFinder):
+    """Tells one thread that one module is not there, and nobody else anything."""
+
+    def __init__(self, name: str, thread: int) -> None:
+        self._name, self._thread = name, thread
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        """Raise for what is kept out; leave all else to the finders that follow."""
+        if fullname == self._name and threading.get_ident() == self._thread:
+            raise ModuleNotFoundError(f"{fullname} is kept out", name=fullname)
 
 
 def _code(error: Exception) -> str:

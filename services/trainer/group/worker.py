@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from ouroscope.memory import importing
 from services.trainer.group.lifeline import end_with_supervisor
 
 
@@ -18,7 +19,8 @@ def main(arguments: list[str]) -> int:
     if folder:
         end_with_supervisor(folder)
     # Imported only now: torch takes seconds, in which the lifeline already holds.
-    from services.trainer.group.part import take_part
+    with importing():
+        from services.trainer.group.part import take_part
 
     return take_part(folder)
 
