@@ -172,7 +172,7 @@ FINDINGS = (
     Finding(
         "The human arm stays within its band.",
         V3,
-        "accumulate-vs-replace",
+        "quickstart",
         stays("human"),
     ),
     Finding(
