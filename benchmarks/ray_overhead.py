@@ -40,6 +40,7 @@ from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.documents import Document, View
 from ouroscope.store.artifacts import ArtifactStore
 from services.analyzer.analysis import Options, analyze_side
+from services.analyzer.folded import Folded
 from services.analyzer.sample import Accumulator
 from services.analyzer.spreading.corpus import MERGED_AT_ONCE, Place, SpreadCorpus, merge_parts
 from services.analyzer.spreading.parts import Part, encode
@@ -176,7 +177,7 @@ def _merges(rounds: int) -> None:
                 Document(id=document.id, text=f"{number} {document.text}", group=f"{number}-{document.id}")
                 for document in _documents(1_200_000 // DOCUMENT_WORDS)
             )
-            data = encode(Part(text, found=True, others=()))
+            data = encode(Part(Folded(text), found=True, others=()))
             draft.write(f"{number}.parquet", data)
             sizes.append(len(data))
         seconds = []

@@ -12,6 +12,7 @@ from ouroscope.canonical import digest_of
 from ouroscope.corpora.readers import read_documents
 from ouroscope.corpora.stored import read_corpus
 from ouroscope.errors import InvalidRequest, PreconditionFailed
+from ouroscope.records.analysis import CountingSpec
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document, View
 from ouroscope.records.progress import Progress
@@ -116,6 +117,7 @@ def measure(
     expected: Expectations = NOTHING,
     *,
     explained: bool = False,
+    counting: CountingSpec | None = None,
 ) -> Side:
     """Measure documents in this process, with progress on stderr."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -131,6 +133,7 @@ def measure(
             metrics=tuple(metrics),
             drawn_concepts=DRAWN_CONCEPTS if explained else 0,
             repeated_texts=REPEATED_TEXTS if explained else 0,
+            whole_corpus=counting,
         )
         watch = Watch(on_progress=show)
         return analyze_side(documents, expected.next_tokens, expected.texts, options=options, tools=tools, watch=watch)

@@ -10,6 +10,7 @@ from rich.table import Table
 from ouroscope.records.analysis import Direction, Family, MetricInfo, MetricValue, Report, Rung
 from ouroscope_app import columns
 from ouroscope_app.output import answers, counted, notes
+from ouroscope_app.whole_table import show_whole
 from services.analyzer.catalogue import CATALOGUE, METRICS
 from services.analyzer.jackknife import GROUPS
 from services.analyzer.network.edges import CONSTRUCTIONS
@@ -37,6 +38,8 @@ def show_report(report: Report) -> None:
     answers.print()
     for line in (*_undefined(report), *without_interval(report)):
         answers.print(f"[dim]{escape(line)}[/]")
+    if report.whole_corpus:
+        show_whole(report.whole_corpus)
     if tables and len(tables[0].columns) < len(HEADINGS):
         notes.print("[dim]a wider terminal, or a pipe, has units and directions too[/]")
     for reason, ids in reasons(report).items():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.checks import Problems
 from ouroscope.records.documents import View
+from ouroscope.shapes import UNLESS_DEFAULT
 
 
 class Family(Enum):
@@ -160,6 +161,59 @@ class Share:
     """In [0, 1]."""
 
 
+class Counting(Enum):
+    """How what differs in a whole corpus is counted."""
+
+    EXACT = "EXACT"
+    SKETCH = "SKETCH"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountingSpec:
+    """How the whole corpus is counted, not only its sample."""
+
+    counting: Counting = Counting.EXACT
+    memory: int = 256 * 2**20
+    """Bytes that all counts may take, at least 1 MiB: sketches stay within it, exact counting ends at it."""
+
+    def __post_init__(self) -> None:
+        problems = Problems("whole_corpus")
+        problems.check(2**20 <= self.memory <= 2**36, "memory", "must be in [1048576, 68719476736]")
+        problems.raise_any()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """A number of a whole corpus, with its bounds where it was not counted exactly."""
+
+    id: str
+    """What was counted; of frequent words and edges the words, of an edge two with a space between."""
+    value: float
+    lower: float
+    upper: float
+    approximate: bool = False
+    """Whether it is an estimate; otherwise both bounds are the value."""
+    confidence: float = 1.0
+    """How often the true number lies within the bounds, in (0, 1]; 1 is always."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeCorpus:
+    """What the whole of a corpus has, counted beside the sample that everything else is measured on."""
+
+    counting: Counting
+    memory: int
+    """Bytes that the counts could take."""
+    distinct: tuple[Count, ...] = ()
+    """How many different words, n-grams, and nodes and edges of the co-occurrence network."""
+    frequent_words: tuple[Count, ...] = ()
+    """In falling order. With sketches only words that are sure to be more frequent than any that was lost."""
+    frequent_edges: tuple[Count, ...] = ()
+    """The same for relations of the co-occurrence network."""
+    document_lengths: tuple[Count, ...] = ()
+    """Words of a document that a tenth, half and nine tenths of the documents do not exceed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
     """A metric that was not measured, and why."""
@@ -197,6 +251,8 @@ class Report:
     """Share of each universal part of speech among the tokens of the largest rung; empty without a parser."""
     repeated_texts: tuple[RepeatedText, ...] = ()
     """What the texts of the largest rung repeat most, in falling order of clusters; empty unless asked for."""
+    whole_corpus: WholeCorpus | None = field(default=None, metadata=UNLESS_DEFAULT)
+    """Counts of all text, not of the sample; None unless asked for."""
 
     @property
     def metrics(self) -> tuple[MetricValue, ...]:
@@ -221,6 +277,8 @@ class AnalyzeCorpus:
     """Most repeated runs of words in the report; 0 shows none."""
     domain: str = ""
     """Measure only documents and records of this domain; empty means all."""
+    whole_corpus: CountingSpec | None = field(default=None, metadata=UNLESS_DEFAULT)
+    """How all text is counted, beside the sample; None does not."""
 
     def __post_init__(self) -> None:
         problems = Problems("analysis")
@@ -229,6 +287,9 @@ class AnalyzeCorpus:
         )
         problems.check(0 <= self.drawn_concepts <= 500, "drawn_concepts", "must be in [0, 500]")
         problems.check(0 <= self.repeated_texts <= 50, "repeated_texts", "must be in [0, 50]")
+        problems.check(
+            self.corpus is not None or self.whole_corpus is None, "whole_corpus", "predictions have no text to count"
+        )
         problems.raise_any()
 
 

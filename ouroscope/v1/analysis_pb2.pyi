@@ -169,6 +169,30 @@ VERDICT_REASON_BASELINE_MISSING: VerdictReason.ValueType  # 10
 """What the candidate should be compared with is not there any more."""
 Global___VerdictReason: _TypeAlias = VerdictReason  # noqa: Y015
 
+class _Counting:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CountingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Counting.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COUNTING_UNSPECIFIED: _Counting.ValueType  # 0
+    """Read as COUNTING_EXACT."""
+    COUNTING_EXACT: _Counting.ValueType  # 1
+    """Everything that differs is kept; a corpus that does not fit the memory ends the work with LIMIT_EXCEEDED."""
+    COUNTING_SKETCH: _Counting.ValueType  # 2
+    """Sketches, within the memory however long the corpus is; values have bounds."""
+
+class Counting(_Counting, metaclass=_CountingEnumTypeWrapper):
+    """How what differs in a whole corpus is counted."""
+
+COUNTING_UNSPECIFIED: Counting.ValueType  # 0
+"""Read as COUNTING_EXACT."""
+COUNTING_EXACT: Counting.ValueType  # 1
+"""Everything that differs is kept; a corpus that does not fit the memory ends the work with LIMIT_EXCEEDED."""
+COUNTING_SKETCH: Counting.ValueType  # 2
+"""Sketches, within the memory however long the corpus is; values have bounds."""
+Global___Counting: _TypeAlias = Counting  # noqa: Y015
+
 @_typing.final
 class MetricInfo(_message.Message):
     """Catalogue entry of a metric."""
@@ -523,6 +547,128 @@ class RepeatedText(_message.Message):
 Global___RepeatedText: _TypeAlias = RepeatedText  # noqa: Y015
 
 @_typing.final
+class CountingSpec(_message.Message):
+    """How the whole corpus is counted, not only its sample."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTING_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
+    counting: Global___Counting.ValueType
+    """Exactly, or with sketches."""
+    memory: _builtins.int
+    """Bytes that all counts may take, in [2^20, 2^36]; default 2^28. The server may allow less."""
+    def __init__(
+        self,
+        *,
+        counting: Global___Counting.ValueType = ...,
+        memory: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_memory", b"_memory", "memory", b"memory"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory", b"_memory", "counting", b"counting", "memory", b"memory"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__memory: _TypeAlias = _typing.Literal["memory"]  # noqa: Y015
+    _WhichOneofArgType__memory: _TypeAlias = _typing.Literal["_memory", b"_memory"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory) -> _WhichOneofReturnType__memory | None: ...
+
+Global___CountingSpec: _TypeAlias = CountingSpec  # noqa: Y015
+
+@_typing.final
+class Count(_message.Message):
+    """A number of a whole corpus, with its bounds where it was not counted exactly."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    LOWER_FIELD_NUMBER: _builtins.int
+    UPPER_FIELD_NUMBER: _builtins.int
+    APPROXIMATE_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """What was counted; of frequent words and edges the words, of an edge two with a space between."""
+    value: _builtins.float
+    """The number, or its estimate; 0 or more."""
+    lower: _builtins.float
+    """Lower bound."""
+    upper: _builtins.float
+    """Upper bound."""
+    approximate: _builtins.bool
+    """Whether it is an estimate; otherwise both bounds are the value."""
+    confidence: _builtins.float
+    """How often the true number lies within the bounds, in (0, 1]; 1 is always; default 1."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        value: _builtins.float = ...,
+        lower: _builtins.float = ...,
+        upper: _builtins.float = ...,
+        approximate: _builtins.bool = ...,
+        confidence: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "approximate", b"approximate", "confidence", b"confidence", "id", b"id", "lower", b"lower", "upper", b"upper", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
+    _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence) -> _WhichOneofReturnType__confidence | None: ...
+
+Global___Count: _TypeAlias = Count  # noqa: Y015
+
+@_typing.final
+class WholeCorpus(_message.Message):
+    """What the whole of a corpus has, counted beside the sample that everything else is measured on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTING_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
+    DISTINCT_FIELD_NUMBER: _builtins.int
+    FREQUENT_WORDS_FIELD_NUMBER: _builtins.int
+    FREQUENT_EDGES_FIELD_NUMBER: _builtins.int
+    DOCUMENT_LENGTHS_FIELD_NUMBER: _builtins.int
+    counting: Global___Counting.ValueType
+    """How it was counted."""
+    memory: _builtins.int
+    """Bytes that the counts could take."""
+    @_builtins.property
+    def distinct(self) -> _containers.RepeatedCompositeFieldContainer[Global___Count]:
+        """How many different words, n-grams, and nodes and edges of the co-occurrence network."""
+
+    @_builtins.property
+    def frequent_words(self) -> _containers.RepeatedCompositeFieldContainer[Global___Count]:
+        """In falling order; with sketches only words that are sure to be more frequent than any that was lost."""
+
+    @_builtins.property
+    def frequent_edges(self) -> _containers.RepeatedCompositeFieldContainer[Global___Count]:
+        """The same for relations of the co-occurrence network."""
+
+    @_builtins.property
+    def document_lengths(self) -> _containers.RepeatedCompositeFieldContainer[Global___Count]:
+        """Words of a document that a tenth, half and nine tenths of the documents do not exceed."""
+
+    def __init__(
+        self,
+        *,
+        counting: Global___Counting.ValueType = ...,
+        memory: _builtins.int = ...,
+        distinct: _abc.Iterable[Global___Count] | None = ...,
+        frequent_words: _abc.Iterable[Global___Count] | None = ...,
+        frequent_edges: _abc.Iterable[Global___Count] | None = ...,
+        document_lengths: _abc.Iterable[Global___Count] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counting", b"counting", "distinct", b"distinct", "document_lengths", b"document_lengths", "frequent_edges", b"frequent_edges", "frequent_words", b"frequent_words", "memory", b"memory"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WholeCorpus: _TypeAlias = WholeCorpus  # noqa: Y015
+
+@_typing.final
 class Report(_message.Message):
     """Everything measured of one corpus, one model, or both."""
 
@@ -544,6 +690,7 @@ class Report(_message.Message):
     ENCODER_FIELD_NUMBER: _builtins.int
     PART_OF_SPEECH_SHARES_FIELD_NUMBER: _builtins.int
     REPEATED_TEXTS_FIELD_NUMBER: _builtins.int
+    WHOLE_CORPUS_FIELD_NUMBER: _builtins.int
     analyzer_version: _builtins.str
     """Version of the analyzer; values of different definitions are not compared."""
     view: _document_pb2.View.ValueType
@@ -592,6 +739,10 @@ class Report(_message.Message):
     def repeated_texts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RepeatedText]:
         """What the texts of the largest rung repeat most, in falling order of clusters; empty unless asked for."""
 
+    @_builtins.property
+    def whole_corpus(self) -> Global___WholeCorpus:
+        """Counts of all text, not of the sample; absent unless asked for."""
+
     def __init__(
         self,
         *,
@@ -611,10 +762,11 @@ class Report(_message.Message):
         encoder: _builtins.str = ...,
         part_of_speech_shares: _abc.Iterable[Global___Share] | None = ...,
         repeated_texts: _abc.Iterable[Global___RepeatedText] | None = ...,
+        whole_corpus: Global___WholeCorpus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["drawing", b"drawing", "report", b"report", "top1_histogram", b"top1_histogram"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["drawing", b"drawing", "report", b"report", "top1_histogram", b"top1_histogram", "whole_corpus", b"whole_corpus"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["analyzer_version", b"analyzer_version", "clusters", b"clusters", "documents", b"documents", "drawing", b"drawing", "encoder", b"encoder", "left_out", b"left_out", "model_metrics", b"model_metrics", "parser", b"parser", "part_of_speech_shares", b"part_of_speech_shares", "prompts", b"prompts", "repeated_texts", b"repeated_texts", "report", b"report", "rungs", b"rungs", "tokens", b"tokens", "top1_histogram", b"top1_histogram", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analyzer_version", b"analyzer_version", "clusters", b"clusters", "documents", b"documents", "drawing", b"drawing", "encoder", b"encoder", "left_out", b"left_out", "model_metrics", b"model_metrics", "parser", b"parser", "part_of_speech_shares", b"part_of_speech_shares", "prompts", b"prompts", "repeated_texts", b"repeated_texts", "report", b"report", "rungs", b"rungs", "tokens", b"tokens", "top1_histogram", b"top1_histogram", "view", b"view", "whole_corpus", b"whole_corpus"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -32,7 +32,7 @@ from ouroscope.v1 import prediction_pb2 as ouroscope_dot_v1_dot_prediction__pb2
 from ouroscope.v1 import selection_pb2 as ouroscope_dot_v1_dot_selection__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bouroscope/v1/analyzer.proto\x12\x0couroscope.v1\x1a#google/longrunning/operations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1bouroscope/v1/analysis.proto\x1a\x1bouroscope/v1/artifact.proto\x1a\x1bouroscope/v1/document.proto\x1a\x1douroscope/v1/prediction.proto\x1a\x1couroscope/v1/selection.proto\"\xa3\x01\n\x0f\x41nalysisOptions\x12 \n\x04view\x18\x01 \x01(\x0e\x32\x12.ouroscope.v1.View\x12\x0f\n\x07metrics\x18\x02 \x03(\t\x12\x16\n\x0e\x64rawn_concepts\x18\x03 \x01(\x05\x12-\n\tread_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x16\n\x0erepeated_texts\x18\x05 \x01(\x05\"\xc2\x01\n\x0e\x41nalyzeRequest\x12.\n\x07options\x18\x01 \x01(\x0b\x32\x1d.ouroscope.v1.AnalysisOptions\x12)\n\tdocuments\x18\x02 \x03(\x0b\x32\x16.ouroscope.v1.Document\x12,\n\x0bnext_tokens\x18\x03 \x03(\x0b\x32\x17.ouroscope.v1.NextToken\x12\'\n\x05texts\x18\x04 \x03(\x0b\x32\x18.ouroscope.v1.ScoredText\"\xa2\x01\n\x19\x41nalyzePredictionsRequest\x12.\n\x07options\x18\x01 \x01(\x0b\x32\x1d.ouroscope.v1.AnalysisOptions\x12,\n\x0bnext_tokens\x18\x02 \x03(\x0b\x32\x17.ouroscope.v1.NextToken\x12\'\n\x05texts\x18\x03 \x03(\x0b\x32\x18.ouroscope.v1.ScoredText\"\xad\x02\n\x14\x41nalyzeCorpusRequest\x12)\n\x06\x63orpus\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12.\n\x0bpredictions\x18\x02 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\x33\n\x10\x62\x61se_predictions\x18\x03 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12 \n\x04view\x18\x04 \x01(\x0e\x32\x12.ouroscope.v1.View\x12\x0f\n\x07metrics\x18\x05 \x03(\t\x12\x16\n\x0e\x64rawn_concepts\x18\x06 \x01(\x05\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x16\n\x0erepeated_texts\x18\x08 \x01(\x05\x12\x0e\n\x06\x64omain\x18\t \x01(\t\"\xa5\x02\n\x0e\x43ompareRequest\x12+\n\x08\x62\x61seline\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12,\n\tcandidate\x18\x02 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12$\n\x06policy\x18\x03 \x01(\x0b\x32\x14.ouroscope.v1.Policy\x12*\n\x07history\x18\x04 \x03(\x0b\x32\x19.ouroscope.v1.PastEffects\x12-\n\tread_mask\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x17\n\ngeneration\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x0f\n\x07\x65xplain\x18\x07 \x01(\x05\x42\r\n\x0b_generation\"W\n\x15\x43reateBaselineRequest\x12\x13\n\x0b\x62\x61seline_id\x18\x01 \x01(\t\x12)\n\x06report\x18\x02 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\"\"\n\x12GetBaselineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x14ListBaselinesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x15ListBaselinesResponse\x12-\n\tbaselines\x18\x01 \x03(\x0b\x32\x1a.ouroscope.v1.BaselineInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x15\x44\x65leteBaselineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xb8\x01\n\x14\x45xportNetworkRequest\x12)\n\x06\x63orpus\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12 \n\x04view\x18\x02 \x01(\x0e\x32\x12.ouroscope.v1.View\x12\x14\n\x0c\x63onstruction\x18\x03 \x01(\t\x12+\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x1b.ouroscope.v1.NetworkFormat\x12\x10\n\x08\x63oncepts\x18\x05 \x01(\x05\"(\n\x15\x45xportNetworkResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"\x14\n\x12ListMetricsRequest\"@\n\x13ListMetricsResponse\x12)\n\x07metrics\x18\x01 \x03(\x0b\x32\x18.ouroscope.v1.MetricInfo*\x86\x01\n\rNetworkFormat\x12\x1e\n\x1aNETWORK_FORMAT_UNSPECIFIED\x10\x00\x12!\n\x1dNETWORK_FORMAT_NODE_LINK_JSON\x10\x01\x12\x1a\n\x16NETWORK_FORMAT_GRAPHML\x10\x02\x12\x16\n\x12NETWORK_FORMAT_SVG\x10\x03\x32\xd3\x07\n\x0f\x41nalyzerService\x12?\n\x07\x41nalyze\x12\x1c.ouroscope.v1.AnalyzeRequest\x1a\x14.ouroscope.v1.Report(\x01\x12U\n\x12\x41nalyzePredictions\x12\'.ouroscope.v1.AnalyzePredictionsRequest\x1a\x14.ouroscope.v1.Report(\x01\x12r\n\rAnalyzeCorpus\x12\".ouroscope.v1.AnalyzeCorpusRequest\x1a\x1d.google.longrunning.Operation\"\x1e\xca\x41\x1b\n\x06Report\x12\x11OperationMetadata\x12\x41\n\x07\x43ompare\x12\x1c.ouroscope.v1.CompareRequest\x1a\x18.ouroscope.v1.Comparison\x12Q\n\x0e\x43reateBaseline\x12#.ouroscope.v1.CreateBaselineRequest\x1a\x1a.ouroscope.v1.BaselineInfo\x12K\n\x0bGetBaseline\x12 .ouroscope.v1.GetBaselineRequest\x1a\x1a.ouroscope.v1.BaselineInfo\x12X\n\rListBaselines\x12\".ouroscope.v1.ListBaselinesRequest\x1a#.ouroscope.v1.ListBaselinesResponse\x12M\n\x0e\x44\x65leteBaseline\x12#.ouroscope.v1.DeleteBaselineRequest\x1a\x16.google.protobuf.Empty\x12Z\n\rExportNetwork\x12\".ouroscope.v1.ExportNetworkRequest\x1a#.ouroscope.v1.ExportNetworkResponse0\x01\x12x\n\x0fSelectDocuments\x12$.ouroscope.v1.SelectDocumentsRequest\x1a\x1d.google.longrunning.Operation\" \xca\x41\x1d\n\x08Selected\x12\x11OperationMetadata\x12R\n\x0bListMetrics\x12 .ouroscope.v1.ListMetricsRequest\x1a!.ouroscope.v1.ListMetricsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bouroscope/v1/analyzer.proto\x12\x0couroscope.v1\x1a#google/longrunning/operations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1bouroscope/v1/analysis.proto\x1a\x1bouroscope/v1/artifact.proto\x1a\x1bouroscope/v1/document.proto\x1a\x1douroscope/v1/prediction.proto\x1a\x1couroscope/v1/selection.proto\"\xa3\x01\n\x0f\x41nalysisOptions\x12 \n\x04view\x18\x01 \x01(\x0e\x32\x12.ouroscope.v1.View\x12\x0f\n\x07metrics\x18\x02 \x03(\t\x12\x16\n\x0e\x64rawn_concepts\x18\x03 \x01(\x05\x12-\n\tread_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x16\n\x0erepeated_texts\x18\x05 \x01(\x05\"\xc2\x01\n\x0e\x41nalyzeRequest\x12.\n\x07options\x18\x01 \x01(\x0b\x32\x1d.ouroscope.v1.AnalysisOptions\x12)\n\tdocuments\x18\x02 \x03(\x0b\x32\x16.ouroscope.v1.Document\x12,\n\x0bnext_tokens\x18\x03 \x03(\x0b\x32\x17.ouroscope.v1.NextToken\x12\'\n\x05texts\x18\x04 \x03(\x0b\x32\x18.ouroscope.v1.ScoredText\"\xa2\x01\n\x19\x41nalyzePredictionsRequest\x12.\n\x07options\x18\x01 \x01(\x0b\x32\x1d.ouroscope.v1.AnalysisOptions\x12,\n\x0bnext_tokens\x18\x02 \x03(\x0b\x32\x17.ouroscope.v1.NextToken\x12\'\n\x05texts\x18\x03 \x03(\x0b\x32\x18.ouroscope.v1.ScoredText\"\xdf\x02\n\x14\x41nalyzeCorpusRequest\x12)\n\x06\x63orpus\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12.\n\x0bpredictions\x18\x02 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12\x33\n\x10\x62\x61se_predictions\x18\x03 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12 \n\x04view\x18\x04 \x01(\x0e\x32\x12.ouroscope.v1.View\x12\x0f\n\x07metrics\x18\x05 \x03(\t\x12\x16\n\x0e\x64rawn_concepts\x18\x06 \x01(\x05\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x16\n\x0erepeated_texts\x18\x08 \x01(\x05\x12\x0e\n\x06\x64omain\x18\t \x01(\t\x12\x30\n\x0cwhole_corpus\x18\n \x01(\x0b\x32\x1a.ouroscope.v1.CountingSpec\"\xa5\x02\n\x0e\x43ompareRequest\x12+\n\x08\x62\x61seline\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12,\n\tcandidate\x18\x02 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12$\n\x06policy\x18\x03 \x01(\x0b\x32\x14.ouroscope.v1.Policy\x12*\n\x07history\x18\x04 \x03(\x0b\x32\x19.ouroscope.v1.PastEffects\x12-\n\tread_mask\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x17\n\ngeneration\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x0f\n\x07\x65xplain\x18\x07 \x01(\x05\x42\r\n\x0b_generation\"W\n\x15\x43reateBaselineRequest\x12\x13\n\x0b\x62\x61seline_id\x18\x01 \x01(\t\x12)\n\x06report\x18\x02 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\"\"\n\x12GetBaselineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x14ListBaselinesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x15ListBaselinesResponse\x12-\n\tbaselines\x18\x01 \x03(\x0b\x32\x1a.ouroscope.v1.BaselineInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x15\x44\x65leteBaselineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xb8\x01\n\x14\x45xportNetworkRequest\x12)\n\x06\x63orpus\x18\x01 \x01(\x0b\x32\x19.ouroscope.v1.ArtifactRef\x12 \n\x04view\x18\x02 \x01(\x0e\x32\x12.ouroscope.v1.View\x12\x14\n\x0c\x63onstruction\x18\x03 \x01(\t\x12+\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x1b.ouroscope.v1.NetworkFormat\x12\x10\n\x08\x63oncepts\x18\x05 \x01(\x05\"(\n\x15\x45xportNetworkResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"\x14\n\x12ListMetricsRequest\"@\n\x13ListMetricsResponse\x12)\n\x07metrics\x18\x01 \x03(\x0b\x32\x18.ouroscope.v1.MetricInfo*\x86\x01\n\rNetworkFormat\x12\x1e\n\x1aNETWORK_FORMAT_UNSPECIFIED\x10\x00\x12!\n\x1dNETWORK_FORMAT_NODE_LINK_JSON\x10\x01\x12\x1a\n\x16NETWORK_FORMAT_GRAPHML\x10\x02\x12\x16\n\x12NETWORK_FORMAT_SVG\x10\x03\x32\xd3\x07\n\x0f\x41nalyzerService\x12?\n\x07\x41nalyze\x12\x1c.ouroscope.v1.AnalyzeRequest\x1a\x14.ouroscope.v1.Report(\x01\x12U\n\x12\x41nalyzePredictions\x12\'.ouroscope.v1.AnalyzePredictionsRequest\x1a\x14.ouroscope.v1.Report(\x01\x12r\n\rAnalyzeCorpus\x12\".ouroscope.v1.AnalyzeCorpusRequest\x1a\x1d.google.longrunning.Operation\"\x1e\xca\x41\x1b\n\x06Report\x12\x11OperationMetadata\x12\x41\n\x07\x43ompare\x12\x1c.ouroscope.v1.CompareRequest\x1a\x18.ouroscope.v1.Comparison\x12Q\n\x0e\x43reateBaseline\x12#.ouroscope.v1.CreateBaselineRequest\x1a\x1a.ouroscope.v1.BaselineInfo\x12K\n\x0bGetBaseline\x12 .ouroscope.v1.GetBaselineRequest\x1a\x1a.ouroscope.v1.BaselineInfo\x12X\n\rListBaselines\x12\".ouroscope.v1.ListBaselinesRequest\x1a#.ouroscope.v1.ListBaselinesResponse\x12M\n\x0e\x44\x65leteBaseline\x12#.ouroscope.v1.DeleteBaselineRequest\x1a\x16.google.protobuf.Empty\x12Z\n\rExportNetwork\x12\".ouroscope.v1.ExportNetworkRequest\x1a#.ouroscope.v1.ExportNetworkResponse0\x01\x12x\n\x0fSelectDocuments\x12$.ouroscope.v1.SelectDocumentsRequest\x1a\x1d.google.longrunning.Operation\" \xca\x41\x1d\n\x08Selected\x12\x11OperationMetadata\x12R\n\x0bListMetrics\x12 .ouroscope.v1.ListMetricsRequest\x1a!.ouroscope.v1.ListMetricsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,8 +43,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANALYZERSERVICE'].methods_by_name['AnalyzeCorpus']._serialized_options = b'\312A\033\n\006Report\022\021OperationMetadata'
   _globals['_ANALYZERSERVICE'].methods_by_name['SelectDocuments']._loaded_options = None
   _globals['_ANALYZERSERVICE'].methods_by_name['SelectDocuments']._serialized_options = b'\312A\035\n\010Selected\022\021OperationMetadata'
-  _globals['_NETWORKFORMAT']._serialized_start=2063
-  _globals['_NETWORKFORMAT']._serialized_end=2197
+  _globals['_NETWORKFORMAT']._serialized_start=2113
+  _globals['_NETWORKFORMAT']._serialized_end=2247
   _globals['_ANALYSISOPTIONS']._serialized_start=294
   _globals['_ANALYSISOPTIONS']._serialized_end=457
   _globals['_ANALYZEREQUEST']._serialized_start=460
@@ -52,27 +52,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANALYZEPREDICTIONSREQUEST']._serialized_start=657
   _globals['_ANALYZEPREDICTIONSREQUEST']._serialized_end=819
   _globals['_ANALYZECORPUSREQUEST']._serialized_start=822
-  _globals['_ANALYZECORPUSREQUEST']._serialized_end=1123
-  _globals['_COMPAREREQUEST']._serialized_start=1126
-  _globals['_COMPAREREQUEST']._serialized_end=1419
-  _globals['_CREATEBASELINEREQUEST']._serialized_start=1421
-  _globals['_CREATEBASELINEREQUEST']._serialized_end=1508
-  _globals['_GETBASELINEREQUEST']._serialized_start=1510
-  _globals['_GETBASELINEREQUEST']._serialized_end=1544
-  _globals['_LISTBASELINESREQUEST']._serialized_start=1546
-  _globals['_LISTBASELINESREQUEST']._serialized_end=1607
-  _globals['_LISTBASELINESRESPONSE']._serialized_start=1609
-  _globals['_LISTBASELINESRESPONSE']._serialized_end=1704
-  _globals['_DELETEBASELINEREQUEST']._serialized_start=1706
-  _globals['_DELETEBASELINEREQUEST']._serialized_end=1743
-  _globals['_EXPORTNETWORKREQUEST']._serialized_start=1746
-  _globals['_EXPORTNETWORKREQUEST']._serialized_end=1930
-  _globals['_EXPORTNETWORKRESPONSE']._serialized_start=1932
-  _globals['_EXPORTNETWORKRESPONSE']._serialized_end=1972
-  _globals['_LISTMETRICSREQUEST']._serialized_start=1974
-  _globals['_LISTMETRICSREQUEST']._serialized_end=1994
-  _globals['_LISTMETRICSRESPONSE']._serialized_start=1996
-  _globals['_LISTMETRICSRESPONSE']._serialized_end=2060
-  _globals['_ANALYZERSERVICE']._serialized_start=2200
-  _globals['_ANALYZERSERVICE']._serialized_end=3179
+  _globals['_ANALYZECORPUSREQUEST']._serialized_end=1173
+  _globals['_COMPAREREQUEST']._serialized_start=1176
+  _globals['_COMPAREREQUEST']._serialized_end=1469
+  _globals['_CREATEBASELINEREQUEST']._serialized_start=1471
+  _globals['_CREATEBASELINEREQUEST']._serialized_end=1558
+  _globals['_GETBASELINEREQUEST']._serialized_start=1560
+  _globals['_GETBASELINEREQUEST']._serialized_end=1594
+  _globals['_LISTBASELINESREQUEST']._serialized_start=1596
+  _globals['_LISTBASELINESREQUEST']._serialized_end=1657
+  _globals['_LISTBASELINESRESPONSE']._serialized_start=1659
+  _globals['_LISTBASELINESRESPONSE']._serialized_end=1754
+  _globals['_DELETEBASELINEREQUEST']._serialized_start=1756
+  _globals['_DELETEBASELINEREQUEST']._serialized_end=1793
+  _globals['_EXPORTNETWORKREQUEST']._serialized_start=1796
+  _globals['_EXPORTNETWORKREQUEST']._serialized_end=1980
+  _globals['_EXPORTNETWORKRESPONSE']._serialized_start=1982
+  _globals['_EXPORTNETWORKRESPONSE']._serialized_end=2022
+  _globals['_LISTMETRICSREQUEST']._serialized_start=2024
+  _globals['_LISTMETRICSREQUEST']._serialized_end=2044
+  _globals['_LISTMETRICSRESPONSE']._serialized_start=2046
+  _globals['_LISTMETRICSRESPONSE']._serialized_end=2110
+  _globals['_ANALYZERSERVICE']._serialized_start=2250
+  _globals['_ANALYZERSERVICE']._serialized_end=3229
 # @@protoc_insertion_point(module_scope)

@@ -189,6 +189,7 @@ class AnalyzeCorpusRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     REPEATED_TEXTS_FIELD_NUMBER: _builtins.int
     DOMAIN_FIELD_NUMBER: _builtins.int
+    WHOLE_CORPUS_FIELD_NUMBER: _builtins.int
     view: _document_pb2.View.ValueType
     """Which part of each document is looked at."""
     drawn_concepts: _builtins.int
@@ -215,6 +216,10 @@ class AnalyzeCorpusRequest(_message.Message):
     def metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the metrics wanted; empty means all."""
 
+    @_builtins.property
+    def whole_corpus(self) -> _analysis_pb2.CountingSpec:
+        """How all text is counted, beside the sample that everything else is measured on; absent does not."""
+
     def __init__(
         self,
         *,
@@ -227,10 +232,11 @@ class AnalyzeCorpusRequest(_message.Message):
         request_id: _builtins.str = ...,
         repeated_texts: _builtins.int = ...,
         domain: _builtins.str = ...,
+        whole_corpus: _analysis_pb2.CountingSpec | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["base_predictions", b"base_predictions", "corpus", b"corpus", "predictions", b"predictions"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["base_predictions", b"base_predictions", "corpus", b"corpus", "predictions", b"predictions", "whole_corpus", b"whole_corpus"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_predictions", b"base_predictions", "corpus", b"corpus", "domain", b"domain", "drawn_concepts", b"drawn_concepts", "metrics", b"metrics", "predictions", b"predictions", "repeated_texts", b"repeated_texts", "request_id", b"request_id", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_predictions", b"base_predictions", "corpus", b"corpus", "domain", b"domain", "drawn_concepts", b"drawn_concepts", "metrics", b"metrics", "predictions", b"predictions", "repeated_texts", b"repeated_texts", "request_id", b"request_id", "view", b"view", "whole_corpus", b"whole_corpus"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

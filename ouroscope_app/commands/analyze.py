@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ouroscope.canonical import to_plain
 from ouroscope.errors import CapabilityMissing
-from ouroscope.records.analysis import MetricInfo, MetricValue, Report
+from ouroscope.records.analysis import Counting, CountingSpec, MetricInfo, MetricValue, Report
 from ouroscope.records.documents import View
 from ouroscope_app.home import Home
 from ouroscope_app.output import command, notes, print_json
@@ -22,7 +24,19 @@ ENCODER_HELP = "Model for the embedding metrics: a folder, an id of the Hub (ext
 PROCESSES_HELP = "Processes that parse; 1 is this one. More pay from about 50,000 words on."
 EXECUTOR_HELP = "Where texts are read and parsed: local, or ray with --ray-address (extra `ray`, see docs/ray.md)."
 RAY_HELP = "Head of the Ray cluster: host:port, or auto. Its nodes must see the files and OUROSCOPE_HOME."
+WHOLE_HELP = (
+    "Also count all text, not only the sample: types, n-grams, edges, frequent words, lengths. exact keeps all that "
+    "differs; sketch stays within --count-memory however long the text is (extra `sketches`)."
+)
+MEMORY_HELP = "MiB that these counts may take."
 LINES_HELP = "A line of .txt or of piped text is a document; in a directory each .txt file is one."
+
+
+class Way(Enum):
+    """How all text is counted."""
+
+    EXACT = "exact"
+    SKETCH = "sketch"
 
 
 @command
@@ -40,6 +54,8 @@ def analyze(
     processes: int = typer.Option(1, min=1, help=PROCESSES_HELP),
     executor: str = typer.Option("local", help=EXECUTOR_HELP),
     ray_address: str = typer.Option("", help=RAY_HELP),
+    count: Way | None = typer.Option(None, case_sensitive=False, help=WHOLE_HELP),
+    count_memory: int = typer.Option(256, min=1, max=65536, metavar="MIB", help=MEMORY_HELP),
     save: str = typer.Option("", metavar="NAME", help="Keep the numbers as baselines/NAME, without the text."),
     json_: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> None:
@@ -55,14 +71,18 @@ def analyze(
     from ouroscope_app.kept import check_free, full_name
     from ouroscope_app.measure import measure, texts_of, tools_of
     from ouroscope_app.report_table import show_report
+    from services.analyzer.whole.counts import check_counting
 
     home = Home.find(os.environ)
+    counting = CountingSpec(counting=Counting(count.name), memory=count_memory * 2**20) if count else None
+    check_counting(counting, allowed=2**36)
     if save:
         save = full_name(save)
         check_free(home.prepare().store(), save)
     view = View.CONTINUATION if continuation else View.WHOLE
     with closing(tools_of(parser, encoder, processes, executor, ray_address)) as tools:
-        side = measure(texts_of(home, files, text_field, metrics, tools), metrics, view, ", ".join(files), tools)
+        texts = texts_of(home, files, text_field, metrics, tools)
+        side = measure(texts, metrics, view, ", ".join(files), tools, counting=counting)
     _check_measured(side.report, metrics)
     if save:
         side = _save(home, save, side)
@@ -103,6 +123,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "budget": report.rungs[-1].budget if report.rungs else 0,
         "parser": report.parser,
         "left_out": {left.id: left.reason for left in report.left_out},
+        **({"whole_corpus": to_plain(report.whole_corpus)} if report.whole_corpus else {}),
     }
 
 

@@ -8,7 +8,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ouroscope.errors import InvalidRequest, Undefined
-from ouroscope.records.analysis import Family, LeftOut, MetricValue, NetworkDrawing, RepeatedText, Report, Rung, Share
+from ouroscope.records.analysis import (
+    CountingSpec,
+    Family,
+    LeftOut,
+    MetricValue,
+    NetworkDrawing,
+    RepeatedText,
+    Report,
+    Rung,
+    Share,
+)
 from ouroscope.records.documents import Document, View
 from ouroscope.records.predictions import NextToken, ScoredText
 from ouroscope.records.progress import Progress
@@ -43,6 +53,8 @@ class Options:
     """Ids; empty means all."""
     drawn_concepts: int = 0
     repeated_texts: int = 0
+    whole_corpus: CountingSpec | None = None
+    """How all text is counted as it is read; None does not."""
 
 
 def analyze(
@@ -101,11 +113,17 @@ def analyze_side(
 
     Raises:
         InvalidRequest: a metric is unknown, nothing is of the domain, or there is nothing to measure.
+        CapabilityMissing, LimitExceeded: see `open_counts`; counting exactly takes more memory than it may.
     """
     choose(options.metrics)
     watch = watch or Watch()
-    sample, known = read(documents, next_tokens, texts, base_texts, view=options.view, domain=domain, watch=watch)
-    report, prints = measure(sample, known, options, tools, watch)
+    of, counting = domain, options.whole_corpus
+    folded, known = read(
+        documents, next_tokens, texts, base_texts, view=options.view, domain=of, watch=watch, counting=counting
+    )
+    report, prints = measure(folded.text.finalise(), known, options, tools, watch)
+    if folded.whole:
+        report = replace(report, whole_corpus=folded.whole.result())
     return side_of(report, prints, known.answers.kept())
 
 

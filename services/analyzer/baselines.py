@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ouroscope.errors import FieldProblem, InvalidRequest, NotFound
-from ouroscope.records.analysis import BaselineInfo
+from ouroscope.records.analysis import BaselineInfo, WholeCorpus
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.runs import is_name
 from ouroscope.store import ArtifactStore
@@ -19,8 +19,8 @@ SPACE = "baselines"
 def create(store: ArtifactStore, baseline_id: str, report: ArtifactRef) -> BaselineInfo:
     """Freeze `report` under `baselines/{baseline_id}`; doing it again with the same report changes nothing.
 
-    The drawing of the network and repeated texts are left out, since they are words of the text, and the ids of
-    prompts, since nobody knows what they are made of.
+    The drawing of the network, repeated texts, frequent words and edges are left out, since they are words of the text,
+    and the ids of prompts, since nobody knows what they are made of.
 
     Raises:
         InvalidRequest: `baseline_id` is not a name, or `report` is not a report.
@@ -29,12 +29,16 @@ def create(store: ArtifactStore, baseline_id: str, report: ArtifactRef) -> Basel
     """
     _check_id(baseline_id, "baseline_id")
     side = reports.read(store, report.expect(ArtifactKind.REPORT, "report"))
-    wordless = replace(side.report, drawing=None, repeated_texts=())
+    wordless = replace(side.report, drawing=None, repeated_texts=(), whole_corpus=_wordless(side.report.whole_corpus))
     numbers = replace(side, report=wordless, answers=nameless(side.answers))
     frozen = reports.publish(store, numbers, ArtifactKind.BASELINE)
     assert frozen.report.report is not None
     store.put_name(SPACE, baseline_id, frozen.report.report)
     return get(store, f"{SPACE}/{baseline_id}")
+
+
+def _wordless(whole: WholeCorpus | None) -> WholeCorpus | None:
+    return whole and replace(whole, frequent_words=(), frequent_edges=())
 
 
 def get(store: ArtifactStore, name: str) -> BaselineInfo:

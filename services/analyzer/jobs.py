@@ -32,6 +32,7 @@ from services.analyzer.spreading.corpus import SpreadCorpus
 from services.analyzer.spreading.shards import stored_shards
 from services.analyzer.tools import Tools
 from services.analyzer.watch import Watch
+from services.analyzer.whole.counts import check_counting
 
 LIBRARIES = ("numpy", "scipy", "networkit")
 """Other versions of these may change the last digits of a value."""
@@ -77,6 +78,7 @@ class Jobs:
     def analyze_corpus(self, request: AnalyzeCorpus) -> Callable[[Task], Report]:
         """Check the request now, so that what is wrong fails at once; the work measures and publishes."""
         choose(request.metrics)
+        check_counting(request.whole_corpus, self.limits.counting)
         self._check(request.corpus, ArtifactKind.CORPUS, "corpus")
         self._check(request.predictions, ArtifactKind.PREDICTIONS, "predictions")
         self._check(request.base_predictions, ArtifactKind.PREDICTIONS, "base_predictions")
@@ -181,4 +183,5 @@ def _options(request: AnalyzeCorpus) -> Options:
         metrics=request.metrics,
         drawn_concepts=request.drawn_concepts,
         repeated_texts=request.repeated_texts,
+        whole_corpus=request.whole_corpus,
     )

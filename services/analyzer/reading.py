@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 
 from ouroscope.errors import FieldProblem, InvalidRequest
+from ouroscope.records.analysis import CountingSpec
 from ouroscope.records.documents import Document, View
 from ouroscope.records.predictions import NextToken, ScoredText
+from services.analyzer.folded import Folded
 from services.analyzer.modelled import ModelSample
-from services.analyzer.sample import Accumulator, Sample
 from services.analyzer.watch import Watch
 
 TOLD = 10
@@ -24,8 +25,8 @@ T = TypeVar("T", Document, NextToken, ScoredText)
 class ReadElsewhere(Protocol):
     """A corpus that others read, each a part of it."""
 
-    def fold(self, view: View, chosen: Chosen, watch: Watch) -> Accumulator:
-        """Return the accumulator of all documents that are `chosen`, and tell `chosen` what was found."""
+    def fold(self, view: View, chosen: Chosen, watch: Watch, counting: CountingSpec | None = None) -> Folded:
+        """Return what all documents that are `chosen` give, and tell `chosen` what was found."""
 
 
 def read(
@@ -37,14 +38,16 @@ def read(
     view: View,
     domain: str,
     watch: Watch,
-) -> tuple[Sample, ModelSample]:
-    """Return the samples of what is of `domain`, or of everything where it is empty.
+    counting: CountingSpec | None = None,
+) -> tuple[Folded, ModelSample]:
+    """Return what is of `domain` gives, or everything where it is empty; the whole is counted if `counting` says how.
 
     Raises:
         InvalidRequest: nothing is of that domain; others are named.
+        LimitExceeded: counting exactly takes more memory than it may.
     """
     chosen, known = Chosen(domain), ModelSample()
-    accumulator = _read_text(documents, view, chosen, watch)
+    folded = _read_text(documents, view, chosen, watch, counting)
     for prompts in watch.over(next_tokens, "reading", "prompts"):
         known.fold_next_tokens(chosen.of(prompts))
     for scored in watch.over(texts, "reading", "texts"):
@@ -52,16 +55,22 @@ def read(
     for scored in watch.over(base_texts, "reading", "texts"):
         known.fold_base_texts(chosen.of(scored))
     chosen.check_any()
-    return accumulator.finalise(), known
+    return folded, known
 
 
-def _read_text(documents: Iterable[Document] | ReadElsewhere, view: View, chosen: Chosen, watch: Watch) -> Accumulator:
+def _read_text(
+    documents: Iterable[Document] | ReadElsewhere,
+    view: View,
+    chosen: Chosen,
+    watch: Watch,
+    counting: CountingSpec | None,
+) -> Folded:
     if not isinstance(documents, Iterable):
-        return documents.fold(view, chosen, watch)
-    accumulator = Accumulator(view)
+        return documents.fold(view, chosen, watch, counting)
+    folded = Folded.empty(view, counting)
     for batch in watch.over(documents, "reading", "documents"):
-        accumulator.fold_all(chosen.of(batch))
-    return accumulator
+        folded.fold_all(chosen.of(batch))
+    return folded
 
 
 class Chosen:

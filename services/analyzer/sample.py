@@ -116,11 +116,12 @@ class Accumulator:
         """Return how many words the documents had."""
         return self._tokens
 
-    def fold(self, document: Document) -> None:
-        """Take in one document. One without words is counted and otherwise ignored."""
+    def fold(self, document: Document) -> list[str]:
+        """Take in one document and return its words. One without words is counted and otherwise ignored."""
         text = document.visible(self._view)
         composed = tokens.compose(text)
-        count = len(tokens.words(composed))
+        words = tokens.words(composed)
+        count = len(words)
         place = text_key(text)
         name = document.group or document.prompt_id
         # Exact copies of a text that say nothing of their source are one cluster, whatever their ids are.
@@ -132,6 +133,7 @@ class Accumulator:
             kept = [_Kept(-place, min(count, self._share), self._short(composed, count))] if count else []
             self._insert(cluster, kept)
             self._evict()
+        return words
 
     def fold_all(self, documents: Iterable[Document]) -> Accumulator:
         """Take in all of `documents`; return self."""

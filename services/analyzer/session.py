@@ -22,7 +22,7 @@ from services.analyzer.watch import Watch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much one caller may send in one stream."""
+    """How much one caller may send in one stream, and ask for."""
 
     documents: int = 10_000_000
     bytes: int = 64 * 1024**3
@@ -31,6 +31,8 @@ class Limits:
     """Words, in the part of each document that is looked at."""
     records: int = 5_000_000
     """Next-token records and scored texts together; each takes about 200 bytes of memory."""
+    counting: int = 2**28
+    """Bytes that the counts of one whole corpus may be allowed."""
 
 
 class Session:

@@ -43,13 +43,18 @@ class AnalyzerSettings:
     max_bytes: int = variable(positive, "bytes of documents in one stream", Limits().bytes)
     max_tokens: int = variable(positive, "words of documents in one stream", Limits().tokens)
     max_records: int = variable(positive, "next-token records and scored texts in one stream", Limits().records)
+    max_counting: int = variable(positive, "bytes that counts of one whole corpus may be allowed", Limits().counting)
     log_level: str = variable(one_of(*LEVELS), "least level that is logged", "info")
     log_json: bool = variable(boolean, "logs as JSON lines instead of lines for people", True)
     grace: float = variable(seconds, "seconds that calls get to end after SIGTERM", 10.0)
 
     @property
     def limits(self) -> Limits:
-        """Return how much one stream may hold."""
+        """Return how much one stream may hold, and counts may take."""
         return Limits(
-            documents=self.max_documents, bytes=self.max_bytes, tokens=self.max_tokens, records=self.max_records
+            documents=self.max_documents,
+            bytes=self.max_bytes,
+            tokens=self.max_tokens,
+            records=self.max_records,
+            counting=self.max_counting,
         )

@@ -9,13 +9,14 @@ import pytest
 
 from ouroscope.client import AnalyzerClient
 from ouroscope.corpora.stored import write_corpus
-from ouroscope.errors import CorruptArtifact, InvalidRequest, NotFound
+from ouroscope.errors import CorruptArtifact, InvalidRequest, LimitExceeded, NotFound
 from ouroscope.predictions import write_predictions
-from ouroscope.records.analysis import AnalyzeCorpus, Compare, PastEffects, Report, Verdict
+from ouroscope.records.analysis import AnalyzeCorpus, Compare, Counting, CountingSpec, PastEffects, Report, Verdict
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document
 from ouroscope.records.predictions import NextToken, ScoredText, TextRole
 from services.analyzer.service import start
+from services.analyzer.tokens import compose, words
 from tests.unit.analyzer.corpora import prose
 
 HEADLINES = ("types", "mattr", "cooccurrence_nodes", "cooccurrence_edges", "top1_probability", "next_token_entropy")
@@ -100,6 +101,30 @@ async def test_a_domain_that_is_not_there_is_refused_with_those_that_are(analyze
         await analyzer.analyze_corpus(AnalyzeCorpus(corpus=write_corpus(store, several), domain="mars"))
     with pytest.raises(InvalidRequest, match="no document and no record names a domain"):
         await analyzer.analyze_corpus(AnalyzeCorpus(corpus=write_corpus(store, documents()), domain="mars"))
+
+
+# The whole corpus
+
+
+@pytest.mark.parametrize("way", Counting)
+async def test_the_whole_of_a_corpus_is_counted_beside_its_sample(analyzer, store, way):
+    corpus = write_corpus(store, documents())
+    plain = await analyzer.analyze_corpus(AnalyzeCorpus(corpus=corpus, metrics=HEADLINES))
+    request = AnalyzeCorpus(corpus=corpus, metrics=HEADLINES, whole_corpus=CountingSpec(counting=way))
+    report = await analyzer.analyze_corpus(request)
+    whole = report.whole_corpus
+    assert whole is not None
+    assert replace(report, report=plain.report, whole_corpus=None) == plain
+    true = len({word for document in documents() for word in words(compose(document.text))})
+    types = whole.distinct[0]
+    assert (types.id, types.approximate) == ("types", way is Counting.SKETCH)
+    assert types.lower <= true <= types.upper
+
+
+async def test_more_memory_than_the_server_gives_is_refused_at_once(analyzer, store):
+    request = AnalyzeCorpus(corpus=write_corpus(store, documents()), whole_corpus=CountingSpec(memory=2**30))
+    with pytest.raises(LimitExceeded, match="268,435,456 bytes here"):
+        await analyzer.analyze_corpus(request)
 
 
 # What moved

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from ouroscope.canonical import canonical_json, digest_of, from_plain, to_plain
 from ouroscope.errors import InvalidRequest
-from ouroscope.records.analysis import AnalyzeCorpus, Compare, MetricValue, Policy, Rung, Verdict
+from ouroscope.records.analysis import AnalyzeCorpus, Compare, CountingSpec, MetricValue, Policy, Rung, Verdict
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document, Origin, View
 from ouroscope.records.generation import Classify, Edit, EvaluateTasks, SamplingSpec, Score, WindowSpec
@@ -94,6 +94,7 @@ BOUNDED: dict[tuple[type[Any], str], st.SearchStrategy[Any]] = {
     (AnalyzeCorpus, "corpus"): refs,
     (AnalyzeCorpus, "drawn_concepts"): st.integers(0, 500),
     (AnalyzeCorpus, "repeated_texts"): st.integers(0, 50),
+    (CountingSpec, "memory"): st.integers(2**20, 2**36),
     (Compare, "generation"): st.none() | st.integers(0, 2**31 - 1),
     (Compare, "explain"): st.integers(0, 50),
     (DomainBaseline, "domain"): words,

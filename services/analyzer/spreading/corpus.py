@@ -18,14 +18,15 @@ import structlog
 from ouroscope.canonical import digest_of
 from ouroscope.errors import NotFound, Unavailable
 from ouroscope.executor import Executor
+from ouroscope.records.analysis import CountingSpec
 from ouroscope.records.documents import View
 from ouroscope.records.progress import Progress
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.store.sharing import shared_url
 from services.analyzer.catalogue import ANALYZER_VERSION
+from services.analyzer.folded import Folded
 from services.analyzer.reading import Chosen
-from services.analyzer.sample import Accumulator
-from services.analyzer.spreading.parts import Part, decode, encode
+from services.analyzer.spreading.parts import FORMAT, Part, decode, encode
 from services.analyzer.spreading.shards import Shard
 from services.analyzer.watch import Watch
 
@@ -47,6 +48,11 @@ class Place:
     draft: str
     view: View
     domain: str
+    counting: CountingSpec | None = None
+
+    def begin(self) -> Folded:
+        """Return a stretch of the corpus without a document."""
+        return Folded.empty(self.view, self.counting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,29 +79,29 @@ class SpreadCorpus:
     done: int = field(default=0, init=False)
     """Shards that were finished before, by work that was interrupted."""
 
-    def fold(self, view: View, chosen: Chosen, watch: Watch) -> Accumulator:
-        """Return the accumulator of all documents of the domain; tell `chosen` what was found.
+    def fold(self, view: View, chosen: Chosen, watch: Watch, counting: CountingSpec | None = None) -> Folded:
+        """Return what all documents of the domain give; tell `chosen` what was found.
 
         Raises:
             PreconditionFailed: workers cannot reach the store, or do not see the corpus.
             Unavailable: the cluster was lost, or another process has finished the same request meanwhile.
         """
-        place = self._place(view, chosen.domain)
+        place = self._place(view, chosen.domain, counting)
         try:
             names = self._read(place, chosen, watch)
             while len(names) > 1:
                 names = list(self._map(functools.partial(merge_parts, place), _eights(names), watch))
             draft = self.store.draft(place.draft)
-            merged = decode(draft.read(names[0])).text
+            merged = decode(draft.read(names[0])).folded
         except NotFound as error:
             raise Unavailable("another worker has finished and discarded this draft; repeat the request") from error
         draft.discard()
-        log.info("corpus.folded", shards=len(self.shards), done_before=self.done, documents=merged.documents)
+        log.info("corpus.folded", shards=len(self.shards), done_before=self.done, documents=merged.text.documents)
         return merged
 
-    def _place(self, view: View, domain: str) -> Place:
-        key = digest_of("read", self.request, list(self.shards), view, domain, ANALYZER_VERSION)
-        return Place(store=shared_url(self.store), draft=f"read-{key}", view=view, domain=domain)
+    def _place(self, view: View, domain: str, counting: CountingSpec | None) -> Place:
+        key = digest_of("read", self.request, list(self.shards), view, domain, counting, FORMAT, ANALYZER_VERSION)
+        return Place(store=shared_url(self.store), draft=f"read-{key}", view=view, domain=domain, counting=counting)
 
     def _read(self, place: Place, chosen: Chosen, watch: Watch) -> list[str]:
         names: list[str] = []
@@ -122,9 +128,9 @@ def fold_shard(place: Place, numbered: tuple[int, Shard]) -> Told:
     draft, name = store.draft(place.draft), f"{number:07d}-{shard.digest()}.parquet"
     if draft.has(name):
         return _told(name, decode(draft.read(name)), known=True)
-    chosen, text = Chosen(place.domain), Accumulator(place.view)
-    text.fold_all(chosen.of(shard.documents(store)))
-    part = Part(text, chosen.found, chosen.others)
+    chosen = Chosen(place.domain)
+    folded = place.begin().fold_all(chosen.of(shard.documents(store)))
+    part = Part(folded, chosen.found, chosen.others)
     draft.write(name, encode(part))
     return _told(name, part, known=False)
 
@@ -134,15 +140,15 @@ def merge_parts(place: Place, names: Sequence[str]) -> str:
     name = f"{digest_of('merged', names)}.parquet"
     draft = ArtifactStore(place.store).draft(place.draft)
     if not draft.has(name):
-        text = Accumulator(place.view)
+        folded = place.begin()
         for each in names:
-            text.merge(decode(draft.read(each)).text)
-        draft.write(name, encode(Part(text, found=True, others=())))
+            folded.merge(decode(draft.read(each)).folded)
+        draft.write(name, encode(Part(folded, found=True, others=())))
     return name
 
 
 def _told(name: str, part: Part, *, known: bool) -> Told:
-    return Told(name, part.text.documents, part.found, part.others, known)
+    return Told(name, part.folded.text.documents, part.found, part.others, known)
 
 
 def _eights(names: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -14,9 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ouroscope.errors import CorruptArtifact
+from ouroscope.records.analysis import Counting, CountingSpec
 from ouroscope.records.documents import View
+from services.analyzer.folded import Folded
 from services.analyzer.sample import LADDER, Accumulator, Kept, State
+from services.analyzer.whole.counts import Counts, open_counts
 
+FORMAT = 2
+"""Number of this form of the bytes: a newer version does not read the drafts of an older one."""
 _PLACE_BYTES = 16
 _KEPT = pa.struct(
     {"cluster": pa.uint64(), "place": pa.binary(_PLACE_BYTES), "words": pa.int32(), "text": pa.large_string()}
@@ -31,6 +36,9 @@ _SCHEMA = pa.schema(
         "kept": pa.list_(_KEPT),
         "found": pa.bool_(),
         "others": pa.list_(pa.string()),
+        "counting": pa.string(),
+        "counting_memory": pa.int64(),
+        "counts": pa.map_(pa.string(), pa.large_binary()),
     }
 )
 
@@ -39,7 +47,7 @@ _SCHEMA = pa.schema(
 class Part:
     """A stretch of a corpus, folded."""
 
-    text: Accumulator
+    folded: Folded
     found: bool
     """Whether any document was of the domain that was asked for."""
     others: tuple[str, ...]
@@ -48,7 +56,7 @@ class Part:
 
 def encode(part: Part) -> bytes:
     """Return a part as the bytes of a Parquet file; equal parts give equal bytes."""
-    state = part.text.state()
+    state, whole = part.folded.text.state(), part.folded.whole
     row = {
         "view": state.view.value,
         "documents": state.documents,
@@ -58,6 +66,9 @@ def encode(part: Part) -> bytes:
         "kept": [_row(kept) for kept in state.kept],
         "found": part.found,
         "others": part.others,
+        "counting": whole.spec.counting.value if whole else None,
+        "counting_memory": whole.spec.memory if whole else None,
+        "counts": list(whole.state().items()) if whole else (),
     }
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist([row], schema=_SCHEMA), sink, compression="zstd", store_schema=False)
@@ -72,11 +83,20 @@ def decode(data: bytes) -> Part:
     """
     try:
         (row,) = pq.ParquetFile(io.BytesIO(data)).read(use_threads=False).cast(_SCHEMA).to_pylist()
-        return Part(Accumulator.of_state(_state(row)), row["found"], tuple(row["others"]))
-    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        folded = Folded(Accumulator.of_state(_state(row)), _counts(row))
+        return Part(folded, row["found"], tuple(row["others"]))
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise CorruptArtifact(
             "a stored part of a corpus is damaged; delete the draft and repeat the request"
         ) from error
+
+
+def _counts(row: dict[str, Any]) -> Counts | None:
+    if row["counting"] is None:
+        return None
+    counts = open_counts(CountingSpec(counting=Counting(row["counting"]), memory=row["counting_memory"]))
+    counts.restore(dict(row["counts"]))
+    return counts
 
 
 def _row(kept: Kept) -> dict[str, Any]:

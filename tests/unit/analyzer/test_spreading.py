@@ -13,10 +13,13 @@ from ouroscope.corpora.readers import read_documents
 from ouroscope.corpora.stored import write_corpus
 from ouroscope.errors import Cancelled, CorruptArtifact, InvalidRequest, NotFound, PreconditionFailed, Unavailable
 from ouroscope.executor import InProcess
+from ouroscope.records.analysis import Counting as Way
+from ouroscope.records.analysis import CountingSpec
 from ouroscope.records.documents import Document, View
 from ouroscope.store import ArtifactStore
 from services.analyzer.analysis import Options, analyze_side
 from services.analyzer.distinct import EXACT_LIMIT
+from services.analyzer.folded import Folded
 from services.analyzer.reading import Chosen
 from services.analyzer.sample import Accumulator
 from services.analyzer.spreading import corpus as spreading
@@ -68,33 +71,42 @@ def spread(store: ArtifactStore, found: list[Document], executor: Any = None) ->
     return SpreadCorpus(store, stored_shards(store, ref), executor or InProcess(), "request")
 
 
+def part(text: Accumulator, others: tuple[str, ...] = ()) -> Part:
+    return Part(Folded(text), True, others)
+
+
+def again(text: Accumulator) -> Accumulator:
+    """Return what is read of what was written."""
+    return decode(encode(part(text))).folded.text
+
+
 def same(one: Accumulator, other: Accumulator) -> bool:
-    return encode(Part(one, True, ())) == encode(Part(other, True, ()))
+    return encode(part(one)) == encode(part(other))
 
 
 @settings(max_examples=25)
 @given(corpora())
 def test_a_part_that_was_written_and_read_is_the_same_part(found):
     text = Accumulator().fold_all(found)
-    part = decode(encode(Part(text, True, ("news",))))
-    assert same(part.text, text)
-    assert (part.found, part.others) == (True, ("news",))
-    one, other = part.text.finalise(), text.finalise()
+    read = decode(encode(part(text, ("news",))))
+    assert same(read.folded.text, text)
+    assert (read.found, read.others) == (True, ("news",))
+    one, other = read.folded.text.finalise(), text.finalise()
     assert (one.texts, one.words_N.tolist(), one.clusters) == (other.texts, other.words_N.tolist(), other.clusters)
 
 
 @settings(max_examples=25)
 @given(corpora(), corpora())
 def test_merging_parts_that_were_written_is_folding_all(first, second):
-    parts = [decode(encode(Part(Accumulator().fold_all(each), True, ()))) for each in (first, second)]
-    assert same(parts[0].text.merge(parts[1].text), Accumulator().fold_all([*second, *first]))
+    one, other = (again(Accumulator().fold_all(each)) for each in (first, second))
+    assert same(one.merge(other), Accumulator().fold_all([*second, *first]))
 
 
 def test_more_clusters_than_are_counted_exactly_are_estimated_alike():
     one, other = Accumulator(), Accumulator()
     for number in range(EXACT_LIMIT + 500):
         (one if number % 2 else other).fold(Document(id=f"d{number}", text="", group=f"g{number}"))
-    whole = decode(encode(Part(one, True, ()))).text.merge(decode(encode(Part(other, True, ()))).text).finalise()
+    whole = again(one).merge(again(other)).finalise()
     assert whole.clusters == one.merge(other).finalise().clusters > EXACT_LIMIT
 
 
@@ -114,6 +126,27 @@ def test_a_corpus_read_shard_by_shard_gives_the_same_report(store, few_records, 
     # Twenty leaves become three parts, and these one.
     assert executor.done == {"fold_shard": 20, "merge_parts": 4}
     assert len(corpus.shards) > MERGED_AT_ONCE
+
+
+@pytest.mark.parametrize("way", Way)
+def test_a_corpus_counted_shard_by_shard_has_the_counts_of_one_that_is_read_at_once(store, few_records, way):
+    found = documents()
+    options = Options(metrics=WORDS, whole_corpus=CountingSpec(counting=way))
+    here = analyze_side(found, options=options).report
+    assert here.whole_corpus is not None
+    assert here.whole_corpus.counting is way
+    # As long as no table of frequent words is full, sketches have equal bits too.
+    assert analyze_side(spread(store, found), options=options).report == here
+
+
+@pytest.mark.parametrize("way", Way)
+def test_damaged_counts_of_a_part_are_damage(way):
+    counted = Folded.empty(View.WHOLE, CountingSpec(counting=way)).fold_all(documents(5))
+    assert counted.whole is not None
+    state = {name: data[: len(data) // 2] for name, data in counted.whole.state().items()}
+    counted.whole.state = lambda: state  # type: ignore[method-assign]
+    with pytest.raises(CorruptArtifact):
+        decode(encode(Part(counted, True, ())))
 
 
 def test_one_domain_of_all_shards_is_measured_and_the_others_are_told(store, few_records):
@@ -185,7 +218,7 @@ def test_files_of_a_directory_are_shards_and_read_as_the_directory_is(store, tmp
     shards = file_shards(str(folder), "text")
     assert len(shards) == 32
     found = SpreadCorpus(store, shards, InProcess(), "request").fold(View.WHOLE, Chosen(""), Watch())
-    assert same(found, Accumulator().fold_all(read_documents(folder)))
+    assert same(found.text, Accumulator().fold_all(read_documents(folder)))
 
 
 def test_a_file_that_changed_is_read_again(store, tmp_path):

@@ -49,6 +49,18 @@ def test_files_and_stored_corpora_read_by_workers_give_what_they_give_here(texts
     assert analyzed(corpus, *on_ray)["metrics"] == here["metrics"]
 
 
+@pytest.mark.parametrize("way", ["exact", "sketch"])
+def test_all_text_is_counted_by_workers_as_it_is_here(texts, monkeypatch, way):
+    here = analyzed(texts, "--count", way)
+    monkeypatch.setattr("services.analyzer.tools.open_executor", lambda kind, workers, address: InProcess())
+    assert analyzed(texts, "--executor", "ray", "--ray-address", "head:6379", "--count", way) == here
+    whole = here["whole_corpus"]
+    assert isinstance(whole, dict)
+    assert [count["approximate"] for count in whole["distinct"]] == [way == "sketch"] * 5
+    shown = CliRunner().invoke(app, ["analyze", texts, "-m", "types", "--count", way])
+    assert ("about" in shown.stdout, "exactly" in shown.stdout) == (way == "sketch", True)
+
+
 @pytest.mark.parametrize(
     ("given", "told", "code"),
     [
