@@ -287,18 +287,21 @@ async def run_campaign(campaign: Campaign, planned: list[Case], folder: Path) ->
     todo = campaign.open(planned)
     with Progress(disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("kills", total=len(planned), completed=len(planned) - len(todo))
-        async with reference_world(folder) as reference:
-            for database in ("sqlite", "postgresql"):
-                its = [case for case in todo if case.database == database]
-                if not its:
-                    continue
-                async with broken_world(folder, database) as (world, supervisor):
-                    for case in its:
-                        campaign.add(await attempts(reference, world, supervisor, case, base))
-                        bar.advance(task)
-                    left_over = await asyncio.to_thread(supervisor.stop)
-                    if left_over:
-                        raise SystemExit("left behind: " + "; ".join(left_over))
+        for database in ("sqlite", "postgresql"):
+            its = [case for case in todo if case.database == database]
+            if not its:
+                continue
+            # Each has an undisturbed home of its own: a first run publishes what later ones find there.
+            async with (
+                reference_world(folder / f"beside-{database}") as reference,
+                broken_world(folder, database) as (world, supervisor),
+            ):
+                for case in its:
+                    campaign.add(await attempts(reference, world, supervisor, case, base))
+                    bar.advance(task)
+                left_over = await asyncio.to_thread(supervisor.stop)
+                if left_over:
+                    raise SystemExit("left behind: " + "; ".join(left_over))
 
 
 async def attempts(reference: World, world: World, supervisor: Supervisor, case: Case, base: RunSpec) -> Outcome:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.abc import MetaPathFinder
 from typing import Any
 
 
@@ -41,6 +44,32 @@ def importing() -> Iterator[None]:
     finally:
         if looked:
             gc.enable()
+
+
+@contextmanager
+def kept_out(*names: str) -> Iterator[None]:
+    """Let this thread not find modules that nobody has imported yet; the others find them meanwhile.
+
+    For what a library imports wherever it is installed and does without where it is not.
+    """
+    finder = _Blind(names, threading.get_ident())
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _Blind(MetaPathFinder):
+    """Tells one thread that some modules are not there, and nobody else anything."""
+
+    def __init__(self, names: tuple[str, ...], thread: int) -> None:
+        self._names, self._thread = names, thread
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        """Raise for what is kept out; leave all else to the finders that follow."""
+        if fullname in self._names and threading.get_ident() == self._thread:
+            raise ModuleNotFoundError(f"{fullname} is kept out", name=fullname)
 
 
 @cache

@@ -12,29 +12,33 @@ from pathlib import Path
 
 OPTIONS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "listen_addresses=", "max_connections=200")
 
+INITIALLY = ("-U", "ouroscope", "-A", "trust", "-E", "UTF8", "--locale=C", "-N", "--wal-segsize=1")
+
 
 class PostgresServer:
     """One server with as many databases as are asked for. It refuses to run as root, so another user owns it there."""
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, disk: Path | None = None) -> None:
+        """Make what it needs; with a disk that its user can write, its files and its log of changes lie there."""
         self._programs = programs
-        self._user = _owner()
+        self._user = owner()
         # Short, since the path of a socket is limited; not in the folder of a test, which only its owner can enter.
         self._folder = Path(tempfile.mkdtemp(prefix="pg-"))
         if self._user is not None:
             shutil.chown(self._folder, self._user)
-        self._run("initdb", "-D", self._data, "-U", "ouroscope", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
-        with (self._folder / "data" / "postgresql.conf").open("a") as file:
+        self._data = str((disk or self._folder) / "data")
+        self._run("initdb", "-D", self._data, *INITIALLY)
+        with Path(self._data, "postgresql.conf").open("a") as file:
             lines = (*OPTIONS, f"unix_socket_directories={self._folder}")
             file.writelines("{} = '{}'\n".format(*line.split("=", 1)) for line in lines)
-
-    @property
-    def _data(self) -> str:
-        return str(self._folder / "data")
 
     def start(self) -> None:
         """Start it and return when it answers."""
         self._run("pg_ctl", "start", "-D", self._data, "-l", str(self._folder / "log"), "-w", "-t", "60")
+
+    def restart(self) -> None:
+        """Start it anew, whatever state it is in: as an operator who finds it down, or about to be."""
+        self._run("pg_ctl", "restart", "-D", self._data, "-l", str(self._folder / "log"), "-m", "immediate", "-w")
 
     def stop(self, mode: str = "fast") -> None:
         """Stop it: `fast` ends its sessions, `immediate` is as if it were killed."""
@@ -42,18 +46,23 @@ class PostgresServer:
 
     def remove(self) -> None:
         """Stop it, if it runs, and leave nothing."""
-        if (self._folder / "data" / "postmaster.pid").exists():
+        if Path(self._data, "postmaster.pid").exists():
             self.stop("immediate")
         shutil.rmtree(self._folder)
 
-    def database(self) -> str:
+    def database(self, tablespace: str = "pg_default") -> str:
         """Make an empty database and return its URL as an operator would write it."""
+        name = f"test_{uuid.uuid4().hex}"
+        self.do(f'CREATE DATABASE "{name}" TABLESPACE "{tablespace}"')
+        return self.url(name)
+
+    def do(self, *commands: str, url: str | None = None) -> None:
+        """Carry out commands of SQL, each by itself."""
         import psycopg  # only who has a server needs it
 
-        name = f"test_{uuid.uuid4().hex}"
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
-        return self.url(name)
+        with psycopg.connect(url or self.url("postgres"), autocommit=True) as connection:
+            for command in commands:
+                connection.execute(command)
 
     def url(self, name: str) -> str:
         """Return the URL of a database."""
@@ -74,7 +83,8 @@ class PostgresServer:
             assert done.returncode == 0, f"{name}: {output.read().decode()[-2000:]}"
 
 
-def _owner() -> str | None:
+def owner() -> str | None:
+    """Return the user whom servers and their files belong to, where that is another one than who runs the tests."""
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}

@@ -180,6 +180,10 @@ class Board:
             event = self._event(live, kept.lane, kept.generation.number)
             self._tell(live, kept.lane, replace(event, finished_generation=kept.generation), lasting=True)
 
+    def shown(self) -> list[str]:
+        """Return the names of the runs that have not ended as far as is known here."""
+        return list(self._live)
+
     @property
     def closed(self) -> bool:
         """Return whether the coordinator shuts down."""

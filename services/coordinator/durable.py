@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, WorkflowStatus
 
 from ouroscope.errors import Internal, PreconditionFailed
+from services.coordinator.connection import is_full
 from services.coordinator.stages import Plain
 
 APPLICATION_VERSION = "1"
@@ -57,21 +58,28 @@ def prepare_file(database: str) -> None:
 
 
 def hear_errors(database: str, tell: Callable[[BaseException], object]) -> Callable[[], None]:
-    """Tell of every error in the system database, where it is a file, until the function that is returned is called.
+    """Tell of errors in the system database until the function that is returned is called.
 
-    Else nobody would know that the end of a workflow could not be noted. A server that fails is asked again by DBOS.
-    `tell` is called in whatever thread the error came up.
+    Of a file every error is told: else nobody would know that the end of a workflow could not be noted. Of a server
+    only that it has no room: whatever else it lacks is seen by the lock, while DBOS asks a full one again without a
+    word, and waits for longer and longer. `tell` is called in whatever thread the error came up.
     """
-    path = _file_of(database)
+    here, is_file = _place(sa.make_url(database)), _file_of(database) is not None
 
     def heard(context: sa.engine.ExceptionContext) -> None:
-        if context.engine is not None and context.engine.url.database == str(path) and context.sqlalchemy_exception:
-            tell(context.sqlalchemy_exception)
+        error = context.sqlalchemy_exception
+        if error is None or context.engine is None or _place(context.engine.url) != here:
+            return
+        if is_file or is_full(error):
+            tell(error)
 
-    if path is None:
-        return lambda: None
     sa.event.listen(sa.Engine, "handle_error", heard)
     return lambda: sa.event.remove(sa.Engine, "handle_error", heard)
+
+
+def _place(url: sa.URL) -> tuple[str | None, int | None, str | None]:
+    """Return what does not depend on the driver."""
+    return url.host, url.port, url.database
 
 
 def _file_of(database: str) -> Path | None:

@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import ClassVar
 
 import structlog
 from dbos import DBOS, SetWorkflowID
 
 from ouroscope.canonical import to_plain
-from ouroscope.errors import PreconditionFailed, Unavailable
+from ouroscope.errors import NotFound, PreconditionFailed, Unavailable
 from ouroscope.records.runs import Run, RunSpec, RunState
 from services.coordinator import plan
 from services.coordinator.board import Board
@@ -117,6 +117,7 @@ class Engine:
         if Engine._alive:
             await self.close()
         await self.launch()
+        await self._show_ended()
 
     async def start(self, run_id: str, spec: RunSpec) -> None:
         """Begin a run that the tables know and that was never begun."""
@@ -197,6 +198,13 @@ class Engine:
     async def _show(self, run: Run) -> None:
         run_id = run.name.removeprefix("runs/")
         self._board.open(run, await self._history.generations(run_id), await self._history.setup(run_id))
+
+    async def _show_ended(self) -> None:
+        """Let go of those who watch a run that another coordinator has ended while this one had lost the database."""
+        for name in self._board.shown():
+            with suppress(NotFound):
+                if (run := await self._history.run(name.removeprefix("runs/"))).state.ended:
+                    self._board.run_changed(run)
 
     async def _without_error(self, run: Run) -> Run:
         """Forget what a lane has said of its failure before the run could end with it: the lane is gone on with."""

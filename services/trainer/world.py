@@ -92,7 +92,7 @@ class Alone:
 
 
 class Group:
-    """Processes that torchrun started, joined by torch.distributed.
+    """Processes that an agent of torchrun started, joined by torch.distributed.
 
     Tensors of a model travel by NCCL on GPUs and by gloo on processors; numbers always by gloo, as float64.
     """

@@ -7,15 +7,20 @@ test_security.py, a store on a full disk in test_s3.py.
 from __future__ import annotations
 
 import asyncio
+import pwd
 import subprocess
+import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
 from ouroscope.client import CoordinatorClient, open_channel
@@ -26,6 +31,7 @@ from services.coordinator import board, database, lock, runs, service
 from services.coordinator.connection import DATABASE, FULL
 from services.coordinator.service import RunningCoordinator
 from tests.object_store import Fault, FaultProxy, ObjectStore
+from tests.postgres import PostgresServer, owner
 from tests.unit.coordinator.fakes import Team, small_spec, write_dataset
 
 PATIENT = 240.0
@@ -103,16 +109,18 @@ async def test_object_storage_that_fails_is_slow_and_cuts_for_a_while_costs_a_ru
 # The disk
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 16 MiB for the databases of a home; where this user may not mount one, the test is skipped."""
-    folder = tmp_path / "home" / "state"
-    folder.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+@contextmanager
+def small_disk(folder: Path, megabytes: int, user: str | None = None) -> Iterator[Path]:
+    """Mount a disk of its own over `folder`; where this user may not mount one, the test is skipped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    options = [f"size={megabytes}m", "mode=0700", *([] if user is None else [f"uid={pwd.getpwnam(user).pw_uid}"])]
+    mount = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("a small file system cannot be mounted here: that takes root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def fill(disk: Path) -> Path:
@@ -126,25 +134,108 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
+@asynccontextmanager
+async def watching(coordinator: RunningCoordinator, name: str) -> AsyncIterator[Callable[[str], Awaitable[Run]]]:
+    """Watch a run; what is given waits until those who watch are told something, and returns what they see then."""
+    async with open_channel(coordinator.address) as channel, asyncio.timeout(PATIENT):
+        seen = CoordinatorClient(channel).watch_run(name)
+        await anext(seen)
+
+        async def told(what: str) -> Run:
+            return await anext(one async for one in seen if what in (one.message or ""))
+
+        yield told
+
+
+async def refused_for_room(coordinator: RunningCoordinator, folder: Path) -> None:
+    with pytest.raises(StorageFull, match="make room"):
+        await create(coordinator, folder)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, str | None]]:
+    """A disk of 16 MiB with a database on it, and the URL of that; SQLite is made where a home has it."""
+    if request.param == "sqlite":
+        with small_disk(tmp_path / "home" / "state", 16) as disk:
+            yield disk, None
+        return
+    server: PostgresServer = request.getfixturevalue("postgresql")
+    space = f"small_{uuid.uuid4().hex}"
+    # Below no folder of a test: those only their owner can enter, and servers run as another user.
+    with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder), 16, owner()) as disk:
+        server.do(f"CREATE TABLESPACE {space} LOCATION '{disk}'")
+        url = server.database(space)
+        yield disk, url
+        server.do(f'DROP DATABASE "{urlsplit(url).path[1:]}" WITH (FORCE)', f"DROP TABLESPACE {space}")
+
+
+def crowd(server_url: str) -> None:
+    """Let every row want a page of its own: there are fewer rows in a test than fit into the pages that are there."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        tables = connection.execute(
+            "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname IN ('public', 'dbos')"
+        ).fetchall()
+        for (table,) in tables:
+            connection.execute(f"ALTER TABLE {table} SET (fillfactor = 10)")
+
+
 async def test_a_run_whose_database_has_no_room_stands_still_says_why_and_goes_on_when_there_is_some(
-    tmp_path: Path, disk: Path, undisturbed: list[str]
+    tmp_path: Path, database_disk: tuple[Path, str | None], undisturbed: list[str]
 ) -> None:
+    disk, url = database_disk
     team = Team(tmp_path / "workers", pause=0.02)
-    async with running(tmp_path / "home", ArtifactStore(str(tmp_path / "store")), team) as coordinator:
+    store = ArtifactStore(str(tmp_path / "store"))
+    async with running(tmp_path / "home", store, team, database=url) as coordinator:
         name = await create(coordinator, tmp_path)
         await until(lambda: len(team.journal) >= 6)
         # Slowly, so that the run has not ended when the disk is full, however long that takes.
         team.pause = 1.0
-        ballast = await asyncio.to_thread(fill, disk)
-        team.pause = 0.0
-        async with open_channel(coordinator.address) as channel, asyncio.timeout(PATIENT):
-            client = CoordinatorClient(channel)
-            told = await anext(one async for one in client.watch_run(name) if "make room" in (one.message or ""))
-            with pytest.raises(StorageFull, match="make room"):
-                await client.create_run(small_spec(dataset=write_dataset(tmp_path)))
+        async with watching(coordinator, name) as told:
+            if url is not None:
+                await asyncio.to_thread(crowd, url)
+            ballast = await asyncio.to_thread(fill, disk)
+            team.pause = 0.0
+            seen = await told("make room")
+        await refused_for_room(coordinator, tmp_path)
         ballast.unlink()
         run = await ended(coordinator, name)
-    assert told.state is RunState.RUNNING
+    assert seen.state is RunState.RUNNING
+    assert (run.state, run.error) == (RunState.SUCCEEDED, None)
+    assert sorted(team.journal) == undisturbed, "nothing is done twice, nothing is left out"
+
+
+def use_up_the_log(url: str) -> None:
+    """Write into the log of changes of a server until it cannot be written; a server that cannot ends itself."""
+    with suppress(psycopg.OperationalError), psycopg.connect(url, autocommit=True) as connection:
+        while True:
+            connection.execute("SELECT pg_logical_emit_message(false, 'test', repeat('x', 100000))")
+
+
+async def test_a_run_goes_on_after_its_database_server_fell_over_a_full_disk_and_was_started_again(
+    tmp_path: Path, program: Callable[[str], str], undisturbed: list[str]
+) -> None:
+    team = Team(tmp_path / "workers", pause=0.02)
+    store = ArtifactStore(str(tmp_path / "store"))
+    with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder), 96, owner()) as disk:
+        server = PostgresServer(Path(program("initdb")).resolve().parent, disk)
+        server.start()
+        try:
+            url = server.database()
+            async with running(tmp_path / "home", store, team, database=url) as coordinator:
+                name = await create(coordinator, tmp_path)
+                await until(lambda: len(team.journal) >= 6)
+                team.pause = 1.0
+                async with watching(coordinator, name) as told:
+                    ballast = await asyncio.to_thread(fill, disk)
+                    await asyncio.to_thread(use_up_the_log, url)
+                    team.pause = 0.0
+                    seen = await told("the database of runs")
+                ballast.unlink()
+                await asyncio.to_thread(server.restart)
+                run = await ended(coordinator, name)
+        finally:
+            server.remove()
+    assert seen.state is RunState.RUNNING
     assert (run.state, run.error) == (RunState.SUCCEEDED, None)
     assert sorted(team.journal) == undisturbed, "nothing is done twice, nothing is left out"
 

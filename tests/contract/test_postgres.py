@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -28,6 +31,7 @@ from services.coordinator.lock import DatabaseLock
 from services.coordinator.service import RunningCoordinator
 from tests.postgres import PostgresServer
 from tests.unit.coordinator.conftest import a_run
+from tests.unit.coordinator.drive import driven_spec
 from tests.unit.coordinator.fakes import Team, small_spec, write_dataset
 
 PATIENT = 240.0
@@ -196,6 +200,34 @@ async def test_a_coordinator_whose_database_was_taken_meanwhile_is_told_and_writ
     with pytest.raises(PreconditionFailed):
         await DatabaseLock.take(address)
     await second.release()
+
+
+def test_a_coordinator_that_slept_while_another_took_its_run_up_changes_nothing_when_it_wakes(
+    tmp_path: Path, url: str, root: Path
+) -> None:
+    command = [sys.executable, "-m", "tests.unit.coordinator.drive", str(tmp_path)]
+    first = subprocess.Popen([*command, "run", "0.3", url], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert first.stdout is not None
+    assert first.stdout.readline() == b'"started"\n'
+    team = Team(tmp_path / "workers")
+    try:
+        while len(team.journal) < 6:
+            assert first.poll() is None
+            time.sleep(0.01)
+        first.send_signal(signal.SIGSTOP)
+        kill_sessions(url)
+        second = subprocess.run([*command, "recover", "0", url], cwd=root, capture_output=True, timeout=PATIENT)
+        told = json.loads(second.stdout.splitlines()[-1])
+        first.send_signal(signal.SIGCONT)
+        woken = json.loads(first.communicate(timeout=PATIENT)[0].splitlines()[-1])
+    finally:
+        first.kill()
+        first.communicate()
+    assert told["state"] == woken["state"] == "SUCCEEDED"
+    assert woken["generations"] == told["generations"]
+    assert len(told["journal"]) == len(set(told["journal"])), "who takes a run up does nothing again"
+    again = woken["journal"][len(told["journal"]) :]
+    assert len(again) <= len(driven_spec(tmp_path).arms), "who slept ends at most what it had in its hands"
 
 
 async def test_a_server_that_stops_and_starts_during_a_run_costs_nothing_but_time(

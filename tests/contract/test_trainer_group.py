@@ -54,7 +54,7 @@ LORA = replace(
     gradient_accumulation=2,
     truncation=0.9,
 )
-WORKER = "services.trainer.group.worker"
+AGENT = "services.trainer.group.agent"
 
 # Eight groups of processes that each import torch and transformers: seconds of work each, far more on a busy machine.
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -152,11 +152,11 @@ def nobody_left(store: ArtifactStore) -> Iterator[None]:
 
 
 def workers(store: ArtifactStore) -> list[psutil.Process]:
-    """Return the processes that train for this store, and those that started them: they live in their own sessions."""
+    """Return the processes that train for this store, and those that started them, whose forks they are."""
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         command = process.info["cmdline"] or []
-        ours = WORKER in command and any(part.startswith(store.url) for part in command)
+        ours = AGENT in command and any(store.url in part for part in command)
         if ours and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process)
     return found
@@ -207,7 +207,8 @@ def test_one_machine_that_loses_a_rank_goes_on_from_its_checkpoint_to_the_bytes_
 
 
 def second_rank(store: ArtifactStore) -> psutil.Process:
-    return next(process for process in workers(store) if process.environ().get("RANK") == "1")
+    (agent,) = (process for process in workers(store) if process.ppid() == os.getpid())
+    return agent.children()[1]
 
 
 def test_what_a_rank_finds_wrong_comes_back_as_what_it_is(store, tune, ask, model_directory, place):

@@ -1,18 +1,21 @@
-"""Memory that is not needed any more goes back to the system; what stays is not looked at for garbage."""
+"""Memory that is not needed any more goes back, what stays is not looked at, and what is not needed stays out."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import importlib
 import os
 import platform
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from ouroscope.memory import give_back, importing
+from ouroscope.memory import give_back, importing, kept_out
 
 glibc_only = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what was freed")
 BLOCK, BLOCKS = 60_000, 2_000
@@ -76,3 +79,19 @@ def test_who_looks_for_no_garbage_is_left_alone(request: pytest.FixtureRequest) 
     with importing():
         pass
     assert not gc.isenabled()
+
+
+def test_what_is_kept_out_of_one_thread_is_there_for_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "somewhere_else.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with kept_out("nowhere", "somewhere_else"):
+        with pytest.raises(ModuleNotFoundError, match="kept out"):
+            importlib.import_module("somewhere_else")
+        with ThreadPoolExecutor(1) as other:
+            found = other.submit(importlib.import_module, "somewhere_else").result()
+        assert importlib.import_module("somewhere_else") is found
+    del sys.modules["somewhere_else"]
+    assert importlib.import_module("somewhere_else") is not found
+    del sys.modules["somewhere_else"]

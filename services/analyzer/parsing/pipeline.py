@@ -7,23 +7,21 @@ from __future__ import annotations
 
 import gc
 import re
-import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.abc import MetaPathFinder
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ouroscope.errors import PreconditionFailed
-from ouroscope.memory import importing
+from ouroscope.memory import importing, kept_out
 from services.analyzer.parsing.parsed import PARTS_OF_SPEECH, Ints, Need, Parsed
 from services.analyzer.parsing.sources import Source
 
@@ -134,29 +132,6 @@ def _spacy(source: Source) -> Any:
     """
     with importing(), nullcontext() if source.is_transformer else kept_out("torch"):
         return import_module("spacy")
-
-
-@contextmanager
-def kept_out(name: str) -> Iterator[None]:
-    """Let this thread not find a module that nobody has imported yet; the others find it meanwhile."""
-    finder = _Blind(name, threading.get_ident())
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
-
-
-class _Blind(MetaPathFinder):
-    """Tells one thread that one module is not there, and nobody else anything."""
-
-    def __init__(self, name: str, thread: int) -> None:
-        self._name, self._thread = name, thread
-
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
-        """Raise for what is kept out; leave all else to the finders that follow."""
-        if fullname == self._name and threading.get_ident() == self._thread:
-            raise ModuleNotFoundError(f"{fullname} is kept out", name=fullname)
 
 
 def _code(error: Exception) -> str:

@@ -8,6 +8,7 @@ hold in any order.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -126,11 +127,12 @@ def _different(name: str, union: Any) -> Count:
     merged = datasketches.hll_union(union.lg_config_k)
     for _ in range(2):
         merged.update(_registers_of(union))
+    # Bounds are whole numbers, and one more: of few items hardly any collide, and that one does is no deviation of 3.
     return Count(
         id=name,
         value=merged.get_estimate(),
-        lower=merged.get_lower_bound(_DEVIATIONS),
-        upper=merged.get_upper_bound(_DEVIATIONS),
+        lower=max(0, math.floor(merged.get_lower_bound(_DEVIATIONS)) - 1),
+        upper=math.ceil(merged.get_upper_bound(_DEVIATIONS)) + 1,
         approximate=True,
         confidence=_CONFIDENCE,
     )

@@ -1,7 +1,7 @@
 """Starts several processes that train, listens to them, and ends them. Knows processes and files; no tensor.
 
-torchrun starts the workers, each a session of its own. They are asked to stop by a file, which the first of them sees
-and tells the others at the next step, so that all keep the same checkpoint; whoever does not heed it in time is killed
+An agent starts the workers, in a session of its own. They are asked to stop by a file, which the first of them sees and
+tells the others at the next step, so that all keep the same checkpoint; whoever does not heed it in time is killed
 through the lifeline. A group that was lost, without a reason that would come back, is started again from its last
 checkpoint.
 """
@@ -23,13 +23,13 @@ import structlog
 import torch
 
 import services
-from ouroscope.addresses import split_address
 from ouroscope.errors import CapabilityMissing, OuroscopeError, Unavailable
 from ouroscope.records.training import FineTune, Recipe
 from ouroscope.store import ArtifactStore
 from services.trainer.course import Course
 from services.trainer.environment import Environment
 from services.trainer.finetune import Control
+from services.trainer.group.agent import command
 from services.trainer.group.exchange import STOP, TASK, ProgressReader, Task, forget_attempt, put, result, told_error
 from services.trainer.group.hosts import Hosts
 from services.trainer.group.lifeline import supervising, workers_gone
@@ -38,7 +38,6 @@ log = structlog.get_logger(__name__)
 
 ATTEMPTS = 3
 """Times that a group is started for one request."""
-_WORKER = "services.trainer.group.worker"
 _PAUSE = 0.1
 _STOP_SECONDS = 120.0
 """What a group gets to keep a checkpoint when it is asked to stop."""
@@ -114,7 +113,7 @@ class Launcher:
         """Start the group and follow it until it has ended, one way or another."""
         forget_attempt(folder)
         log.info("group.started", processes=local, nodes=self.hosts.nodes, threads=threads)
-        # The workers end first: then torchrun has nothing left to wait for.
+        # The workers end first: then the agent has nothing left to wait for.
         with _started(self._command(folder, local), worker_environment(threads, self.hosts.nodes)) as agent:
             try:
                 with supervising(folder):
@@ -126,28 +125,7 @@ class Launcher:
     def _command(self, folder: Path, local: int) -> list[str]:
         hosts = self.hosts
         meeting = hosts.meeting if hosts.nodes > 1 else f"127.0.0.1:{_free_port()}"
-        return torchrun(meeting, nodes=hosts.nodes, node=0, local=local, logs=folder / "logs", folder=folder)
-
-
-def torchrun(meeting: str, *, nodes: int, node: int, local: int, logs: Path, folder: Path | None) -> list[str]:
-    """Return the command that starts the workers of one machine.
-
-    Args:
-        meeting: `host:port` of the first machine.
-        nodes: Machines.
-        node: Number of this one, from 0.
-        local: Processes on each.
-        logs: Where torchrun may write.
-        folder: What the supervisor shares with the workers; None on the other machines.
-    """
-    host, port = split_address(meeting)
-    # With a meeting point that is told, since machines that find one another exchange pickles.
-    options = {"nnodes": nodes, "node-rank": node, "nproc-per-node": local, "master-addr": host, "master-port": port}
-    told = [f"--{name}={value}" for name, value in options.items()]
-    return [
-        *(sys.executable, "-m", "torch.distributed.run", *told, "--max-restarts=0", f"--log-dir={logs}"),
-        *("-m", _WORKER, *([str(folder)] if folder else [])),
-    ]
+        return command(meeting, nodes=hosts.nodes, node=0, local=local, logs=folder / "logs", folder=folder)
 
 
 def _free_port() -> int:
@@ -171,9 +149,9 @@ def worker_environment(threads: int, nodes: int) -> dict[str, str]:
 
 
 @contextmanager
-def _started(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Start torchrun in a session of its own, so that a signal from the terminal is the trainer's to pass on."""
-    agent = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+def _started(given: Sequence[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Start an agent in a session of its own, so that a signal from the terminal is the trainer's to pass on."""
+    agent = subprocess.Popen(given, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         yield agent
     finally:

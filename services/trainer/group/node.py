@@ -1,8 +1,8 @@
 """One of the other machines of a group: joins whatever the trainer on the first one starts. Knows no request.
 
-Nothing listens here and nothing is handed over: torchrun waits for the first machine, the workers are told by its first
-process what to do, and read models and corpora from the store that both see. When a training has ended, or was lost,
-the next one is waited for.
+Nothing listens here and nothing is handed over: the agent waits for the first machine, the workers are told by its
+first process what to do, and read models and corpora from the store that both see. When a training has ended, or was
+lost, the next one is waited for.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 
 import structlog
 
+from services.trainer.group.agent import command
 from services.trainer.group.hosts import Hosts
-from services.trainer.group.launch import torchrun, worker_environment
+from services.trainer.group.launch import worker_environment
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +59,7 @@ class Node:
             self._stopping.wait(_PAUSE)
 
     def _join(self, logs: Path) -> None:
-        command = torchrun(
+        joining = command(
             self._hosts.meeting,
             nodes=self._hosts.nodes,
             node=self._number,
@@ -67,5 +68,5 @@ class Node:
             folder=None,
         )
         environment = worker_environment(max(1, self._threads // self._hosts.local), self._hosts.nodes)
-        self._agent = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+        self._agent = subprocess.Popen(joining, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
         log.info("node.ended", status=self._agent.wait())

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import subprocess
 import sys
 import threading
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import fields
 from types import SimpleNamespace
@@ -33,7 +31,6 @@ from services.analyzer.parsing import pipeline as running
 from services.analyzer.parsing.parsed import PARSED, PARTS_OF_SPEECH, Need, join
 from services.analyzer.parsing.parser import load_parser, parse_batch
 from services.analyzer.parsing.pieces import batches, pieces
-from services.analyzer.parsing.pipeline import kept_out
 from services.analyzer.parsing.sources import SHIPPED, Source, find
 from services.analyzer.rungs import ladder
 from services.analyzer.sample import Accumulator
@@ -323,20 +320,6 @@ def test_spacy_is_imported_when_a_text_is_parsed_and_torch_never(root):
         "assert 'spacy' in sys.modules and 'torch' not in sys.modules\n"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
-
-
-def test_what_is_kept_out_of_one_thread_is_there_for_the_others(tmp_path, monkeypatch):
-    (tmp_path / "somewhere_else.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    with kept_out("somewhere_else"):
-        with pytest.raises(ModuleNotFoundError, match="kept out"):
-            importlib.import_module("somewhere_else")
-        with ThreadPoolExecutor(1) as other:
-            found = other.submit(importlib.import_module, "somewhere_else").result()
-        assert importlib.import_module("somewhere_else") is found
-    del sys.modules["somewhere_else"]
-    assert importlib.import_module("somewhere_else") is not found
-    del sys.modules["somewhere_else"]
 
 
 # Hostile text

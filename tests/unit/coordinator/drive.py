@@ -1,4 +1,6 @@
-"""A coordinator with stand-in workers as a process of its own: `python -m tests.unit.coordinator.drive HOME DO PAUSE`.
+"""A coordinator with stand-in workers as a process of its own.
+
+    python -m tests.unit.coordinator.drive HOME DO PAUSE [DATABASE]
 
 DBOS allows one instance per process, and a test of a kill needs a process to kill. Says on stdout what came of it, as
 one line of JSON.
@@ -28,12 +30,11 @@ def driven_spec(home: Path) -> RunSpec:
     return small_spec(generations=2, dataset=write_dataset(home))
 
 
-async def drive(home: Path, what: str, pause: float) -> None:
+async def drive(home: Path, what: str, pause: float, database: str | None = None) -> None:
     """Do what is asked and tell the run as it is then, with its generations and with what the workers did."""
     team = Team(home / "workers", pause=pause)
-    coordinator = await service.start(
-        home, ArtifactStore(str(home / "store")), workers=team.workers, recover=what != "resume"
-    )
+    store = ArtifactStore(str(home / "store"))
+    coordinator = await service.start(home, store, workers=team.workers, recover=what != "resume", database=database)
     async with open_channel(coordinator.address) as channel:
         client = CoordinatorClient(channel)
         if what == "run":
@@ -56,9 +57,9 @@ def say(what: object) -> None:
 def main() -> int:
     """Run as a process."""
     configure_logs(json=True, level="info")
-    home, what, pause = sys.argv[1:]
+    home, what, pause, *database = sys.argv[1:]
     try:
-        asyncio.run(drive(Path(home), what, float(pause)))
+        asyncio.run(drive(Path(home), what, float(pause), *database))
     except OuroscopeError as error:
         say({"refused": error.message, "reason": error.reason})
         return 1

@@ -31,8 +31,9 @@ from ouroscope.store import ArtifactStore
 from services.trainer.course import Course
 from services.trainer.environment import Environment
 from services.trainer.group import exchange, launch
+from services.trainer.group.agent import command
 from services.trainer.group.hosts import Hosts, hosts_of
-from services.trainer.group.launch import ATTEMPTS, Launcher, torchrun
+from services.trainer.group.launch import ATTEMPTS, Launcher
 from services.trainer.group.lifeline import supervising, workers_gone
 
 TWO = Recipe(batch_size=2, processes=2)
@@ -78,8 +79,8 @@ def group(store, environment, program, monkeypatch):
     monkeypatch.setattr(launch, "_STOP_SECONDS", 0.5)
 
     def group(lines: str, control):
-        command = program(lines)
-        monkeypatch.setattr(launch, "torchrun", lambda *given, folder, **options: [*command, str(folder)])
+        started = program(lines)
+        monkeypatch.setattr(launch, "command", lambda *given, folder, **options: [*started, str(folder)])
         with Launcher(store=store, hosts=HOSTS).trained(request(), environment, control) as found:
             return found
 
@@ -323,11 +324,10 @@ def test_machines_that_cannot_share_the_processes_equally_are_refused():
 
 
 def test_the_machines_differ_in_nothing_but_their_number_and_the_folder(tmp_path):
-    first = torchrun("first:29400", nodes=2, node=0, local=4, logs=tmp_path, folder=tmp_path)
-    second = torchrun("first:29400", nodes=2, node=1, local=4, logs=tmp_path, folder=None)
-    assert [part for part in first if part not in second] == ["--node-rank=0", str(tmp_path)]
-    assert "--master-addr=first" in first
-    assert not any("rdzv" in part for part in first)
+    first = command("first:29400", nodes=2, node=0, local=4, logs=tmp_path, folder=tmp_path)
+    second = command("first:29400", nodes=2, node=1, local=4, logs=tmp_path, folder=None)
+    assert [part for part in first if part not in second] == ["--node=0", f"--folder={tmp_path}"]
+    assert "--meeting=first:29400" in first
 
 
 def wait_until(condition, seconds: float = 120.0) -> None:

@@ -1,72 +1,30 @@
-"""The coordinator's page in a real browser, with a real run behind it and a real monitor beside it."""
+"""What watches a coordinator, with a real run and real monitors behind it: its page in a browser, and Prometheus.
+
+The rules for alerts are those that ship. One process and one run serve all tests of this file.
+"""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import re
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from ouroscope.client import SyncMonitors
-from ouroscope.records.documents import Document
+from ouroscope.records.runs import RunState
 from tests.e2e.browser import Browser
-from tests.e2e.specs import write_small_spec
+from tests.e2e.prometheus import Prometheus, prometheus, wait_until
+from tests.e2e.watched import ROOT, RUN, Coordinator, watched
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1500)]
 
-PROGRAM = """
-import asyncio, json, signal, sys
-from pathlib import Path
-
-from ouroscope.telemetry.logs import configure_logs
-from ouroscope_app.embedded import coordinator_client, embedded_services
-from ouroscope_app.home import Home
-from ouroscope_app.specs import load_spec
-
-
-async def main() -> None:
-    configure_logs(json=True, level="warning")
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with embedded_services(Home(Path(sys.argv[1])).prepare()) as at:
-        print(json.dumps({"page": at.page, "coordinator": at.coordinator}), flush=True)
-        if await asyncio.to_thread(sys.stdin.readline):
-            async with coordinator_client(at.coordinator) as client:
-                await client.create_run(load_spec(sys.argv[2]), "live")
-        await stop.wait()
-
-
-asyncio.run(main())
-"""
 A_RUN = 400.0
 """Seconds that a small run may take on a busy machine."""
 COMPLAINTS = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
-
-
-@dataclass
-class Coordinator:
-    """The four services as a process of their own; a run begins when it is told to."""
-
-    process: subprocess.Popen[str]
-    page: str
-    address: str
-    corpus: Path
-
-    def begin(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-
-    def documents(self) -> list[Document]:
-        """Return real sentences."""
-        texts = [json.loads(line)["text"] for line in self.corpus.read_text().splitlines()]
-        return [Document(id=str(number), text=text) for number, text in enumerate(texts)]
 
 
 @pytest.fixture(scope="module")
@@ -78,18 +36,26 @@ def browser(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coordinator]:
-    folder = tmp_path_factory.mktemp("live")
-    command = [sys.executable, "-c", PROGRAM, str(folder / "home"), str(write_small_spec(folder))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            told = json.loads(process.stdout.readline())
-            yield Coordinator(process, told["page"], told["coordinator"], folder / "corpus.jsonl")
-            process.stdin.close()
-        finally:
-            process.terminate()
-        assert process.wait(60) == 0, "drains on SIGTERM, the page with it"
+    with watched(tmp_path_factory.mktemp("watched")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def watching(
+    coordinator: Coordinator, program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prometheus]:
+    """A Prometheus that has scraped the coordinator."""
+    folder = tmp_path_factory.mktemp("prometheus") / "here"
+    with prometheus(program("prometheus"), folder, coordinator.metrics) as running:
+        wait_until(lambda: running.query('up{job="ouroscope-coordinator"} == 1'), "a first scrape")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def doomed(coordinator: Coordinator, watching: Prometheus) -> RunState:
+    """How the run ended that Prometheus watched from its beginning."""
+    coordinator.begin()
+    return coordinator.state_at_end()
 
 
 def nothing_is_wrong(browser: Browser, coordinator: Coordinator) -> None:
@@ -103,6 +69,17 @@ def nothing_is_wrong(browser: Browser, coordinator: Coordinator) -> None:
 def visit(browser: Browser, coordinator: Coordinator, path: str, width: int = 1280, scheme: str = "light") -> None:
     browser.visit(coordinator.page.rstrip("/") + path, width, 900, scheme=scheme)
     browser.ask("window.stayed = true")
+
+
+# The first one: Prometheus looks from now on, and the run begins in a later test.
+@pytest.mark.parametrize("page", sorted(ROOT.glob("deploy/grafana/dashboards/*.json")), ids=lambda page: page.stem)
+def test_prometheus_can_evaluate_every_query_of_a_dashboard(page: Path, watching: Prometheus) -> None:
+    queries = [
+        target["expr"] for panel in json.loads(page.read_text())["panels"] for target in panel.get("targets", ())
+    ]
+    assert queries
+    for query in queries:
+        watching.query(re.sub(r"\$\w+", ".*", query))
 
 
 def test_a_run_is_followed_from_the_list_to_its_end_without_loading_again(
@@ -128,6 +105,28 @@ def test_a_run_is_followed_from_the_list_to_its_end_without_loading_again(
     assert browser.ask("document.querySelectorAll('progress').length") == 0
     assert "Run finished, 6 of 6 generations" in browser.ask("document.getElementById('told').textContent")
     nothing_is_wrong(browser, coordinator)
+
+
+def test_the_collapse_of_one_arm_is_told(doomed: RunState, watching: Prometheus) -> None:
+    assert doomed is RunState.SUCCEEDED
+    wait_until(lambda: watching.fired("OuroscopeRunCollapse"), "the alert")
+    assert [(one["run"], one["arm"]) for one in watching.fired("OuroscopeRunCollapse")] == [(RUN, "replace")]
+
+
+def test_a_generation_that_cannot_be_judged_is_told_and_a_deleted_monitor_is_gone(
+    coordinator: Coordinator, watching: Prometheus
+) -> None:
+    documents = coordinator.documents()
+    with SyncMonitors(coordinator.address) as monitors:
+        monitors.create_monitor("pipeline")
+        monitors.record_generation("monitors/pipeline", 0, documents)
+        wait_until(lambda: watching.query('ouroscope_monitor_generation{monitor="pipeline"} == 0'), "the baseline")
+        assert not watching.query('ouroscope_monitor_collapse_verdict{monitor="pipeline"}')
+        monitors.record_generation("monitors/pipeline", 1, documents[:10])
+        wait_until(lambda: watching.fired("OuroscopeMonitorCannotTell"), "the alert")
+        assert not watching.fired("OuroscopeMonitorCollapse")
+        monitors.delete_monitor("monitors/pipeline")
+        wait_until(lambda: not watching.query('{monitor="pipeline"}'), "the end of the series", timeout=30)
 
 
 def test_a_monitor_appears_and_what_a_reader_has_unfolded_stays_so_while_it_goes_on(
@@ -226,3 +225,11 @@ def test_without_a_script_the_page_is_whole_and_can_be_loaded_again(
     # The charts are in what the server sends: no script draws them.
     with urllib.request.urlopen(url, timeout=60) as answer:
         assert 'role="img"' in answer.read().decode() or path.startswith("/monitors")
+
+
+# The last one: while the others looked, the time has passed for which the series of an ended run stay.
+@pytest.mark.usefixtures("doomed")
+def test_the_series_end_with_the_run(watching: Prometheus) -> None:
+    wait_until(lambda: not watching.query(f'{{run="{RUN}"}}'), "the end of the series")
+    assert watching.query('up{job="ouroscope-coordinator"} == 1'), "the coordinator itself is still there"
+    assert watching.query(f'max_over_time(ouroscope_run_state{{run="{RUN}", state="RUNNING"}}[1h]) == 1')
