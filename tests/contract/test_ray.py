@@ -25,7 +25,7 @@ from ouroscope.embedded import model_directory
 from ouroscope.errors import Cancelled, InvalidRequest, PreconditionFailed, Unavailable
 from ouroscope.executor import InProcess, Processes
 from ouroscope.models import check_model_directory
-from ouroscope.records.analysis import AnalyzeCorpus
+from ouroscope.records.analysis import AnalyzeCorpus, Counting, CountingSpec
 from ouroscope.records.artifacts import ArtifactKind, ArtifactRef
 from ouroscope.records.documents import Document
 from ouroscope.records.generation import Generate, SamplingSpec, Score
@@ -161,7 +161,8 @@ async def test_one_corpus_has_one_report_wherever_it_is_read_and_parsed(on_ray, 
         finally:
             await server.stop(grace=0.0)
 
-    asked = AnalyzeCorpus(corpus=write_corpus(store, documents()), metrics=METRICS)
+    counted = CountingSpec(counting=Counting.EXACT)
+    asked = AnalyzeCorpus(corpus=write_corpus(store, documents()), metrics=METRICS, whole_corpus=counted)
     found = []
     # The executor of all tests outlives the analyzer.
     shared = _Kept(on_ray)
