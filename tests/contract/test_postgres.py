@@ -206,7 +206,7 @@ def test_a_coordinator_that_slept_while_another_took_its_run_up_changes_nothing_
     tmp_path: Path, url: str, root: Path
 ) -> None:
     command = [sys.executable, "-m", "tests.unit.coordinator.drive", str(tmp_path)]
-    first = subprocess.Popen([*command, "run", "0.3", url], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen([*command, "run", "0.1", url], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert first.stdout is not None
     assert first.stdout.readline() == b'"started"\n'
     team = Team(tmp_path / "workers")
@@ -219,7 +219,7 @@ def test_a_coordinator_that_slept_while_another_took_its_run_up_changes_nothing_
         second = subprocess.run([*command, "recover", "0", url], cwd=root, capture_output=True, timeout=PATIENT)
         told = json.loads(second.stdout.splitlines()[-1])
         first.send_signal(signal.SIGCONT)
-        woken = json.loads(first.communicate(timeout=PATIENT)[0].splitlines()[-1])
+        woken = json.loads(first.stdout.readline())
     finally:
         first.kill()
         first.communicate()

@@ -196,6 +196,30 @@ def test_pods_know_nothing_of_the_cluster(case: str) -> None:
     assert not {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"} & {one["kind"] for one in objects(case)}
 
 
+def found(what: Any, *keys: str) -> set[str]:
+    """Return the texts below these keys, at whatever depth."""
+    if isinstance(what, list):
+        return set().union(*(found(one, *keys) for one in what))
+    if not isinstance(what, dict):
+        return set()
+    here = {value for key, value in what.items() if (key in keys or not keys) and isinstance(value, str)}
+    return here.union(*(found(value, *keys) for value in what.values()))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_secrets_are_made_by_cert_manager_or_by_whoever_the_operator_trusts_with_them(case: str) -> None:
+    assert not of_kind(case, "Secret"), "nothing of the chart, and so of a release, holds a secret"
+    made = {one["spec"]["secretName"] for one in of_kind(case, "Certificate").values()}
+    for name, pod in pods(case).items():
+        asked = found(pod["spec"]["volumes"], "secretName") | {
+            one["valueFrom"]["secretKeyRef"]["name"]
+            for container in [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
+            for one in container.get("env", ())
+            if "secretKeyRef" in one.get("valueFrom", ())
+        }
+        assert asked <= made | found(cases()[case]), name
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_every_container_has_limits_and_room_to_write(case: str) -> None:
     for name, container in containers(case):
