@@ -8,6 +8,7 @@ import importlib
 import os
 import platform
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from ouroscope import memory
 from ouroscope.memory import give_back, importing, kept_out
 
 glibc_only = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what was freed")
@@ -58,6 +60,14 @@ def test_where_nothing_was_freed_nothing_happens() -> None:
     give_back()
 
 
+@pytest.fixture
+def looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking for garbage goes on, whatever a thread of an earlier test imports."""
+    monkeypatch.setattr(memory, "_pause", memory._Pause())
+    gc.enable()
+
+
+@pytest.mark.usefixtures("looked_for")
 def test_no_garbage_is_looked_for_while_something_is_imported() -> None:
     with importing():
         assert not gc.isenabled()
@@ -67,6 +77,27 @@ def test_no_garbage_is_looked_for_while_something_is_imported() -> None:
     assert gc.isenabled()
 
 
+@pytest.mark.usefixtures("looked_for")
+def test_of_several_threads_that_import_the_last_one_lets_garbage_be_looked_for() -> None:
+    begun, going_on = threading.Barrier(9), threading.Barrier(9)
+
+    def imports() -> None:
+        with importing():
+            begun.wait(60)
+            going_on.wait(60)
+
+    threads = [threading.Thread(target=imports) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    begun.wait(60)
+    assert not gc.isenabled()
+    going_on.wait(60)
+    for thread in threads:
+        thread.join()
+    assert gc.isenabled()
+
+
+@pytest.mark.usefixtures("looked_for")
 def test_garbage_is_looked_for_again_where_an_import_fails() -> None:
     with pytest.raises(ImportError), importing():
         raise ImportError
