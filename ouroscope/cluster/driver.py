@@ -146,6 +146,7 @@ class _Hands:
         self._connection, self._wanted = connection, wanted
         self._free: asyncio.Queue[_Hand] = asyncio.Queue()
         self._waiting: dict[int, asyncio.Task[None]] = {}
+        self._orders: set[asyncio.Task[None]] = set()
         self._admitting: set[asyncio.Task[None]] = set()
         self._alive = 0
         self._patience: asyncio.TimerHandle | None = None
@@ -171,7 +172,11 @@ class _Hands:
     def _hear(self, ticket: int, order: bytes | None) -> None:
         """Take an order; without bytes, forget one that no actor has begun, or end."""
         if order is not None:
-            self._waiting[ticket] = asyncio.get_running_loop().create_task(self._do(ticket, order))
+            task = asyncio.get_running_loop().create_task(self._do(ticket, order))
+            self._waiting[ticket] = task
+            # The loop itself holds no task: one that nobody holds may be collected as garbage in the middle.
+            self._orders.add(task)
+            task.add_done_callback(self._orders.discard)
         elif ticket == NEWS:
             self._ended.set()
         elif ticket in self._waiting:
