@@ -10,7 +10,7 @@ SPEC ?= experiments/quickstart.yaml
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n > 3 ? 4 : n + 1 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test suite images-test check proto serve client bench lint types contracts docs clean
+.PHONY: help install run test suite kills images-test check proto serve client bench lint types contracts docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ test: $(VENV)/.installed-dev lint ## Check the code and run every test
 
 suite: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+kills: $(VENV)/.installed-dev ## Kill services at random moments of ten small runs and compare what they leave (minutes)
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(BIN)/python -m benchmarks.kills --cases 10 --result "$$folder/kills.json"
 
 images-test: $(VENV)/.installed-dev ## Build both images in a root folder and start what is in them (root, debootstrap; minutes)
 	$(BIN)/python -m pytest -m images tests/images

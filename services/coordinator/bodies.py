@@ -98,7 +98,7 @@ class Bodies:
         """A cancelled body ends when its step has noticed; going on before would make two of them."""
         try:
             async with asyncio.timeout(WIND_DOWN):
-                while any(name.split("/")[0] == run_id for name in self._tasks.values()):
+                while any(plan.run_of(name) == run_id for name in self._tasks.values()):
                     await asyncio.sleep(POLL / 5)
         except TimeoutError as error:
             raise Busy(f"run {run_id!r} has not come to its end yet; try again", retry_after=5.0) from error

@@ -5,11 +5,14 @@ Rules that were found by trying (DBOS 3.4), beside those of ARCHITECTURE.md:
 - A workflow that failed or was cancelled is *rewound* to its first failed step when it is resumed: a step that failed
   is remembered with its error, and replaying it would only raise that again.
 - `DBOSClient` moves workflows in the tables without launching anything.
+- What is taken up again goes through a queue that every process at the database reads, also one that has lost the lock
+  and does not know it yet; the name of who took it last is kept. Hence a name for every launch (`new_name`).
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
@@ -32,7 +35,7 @@ LARGEST_ANSWER = 64 * 1024
 
 
 def configuration(database: str, executor: str) -> DBOSConfig:
-    """Return how DBOS is set up; `database` is the URL of its system database."""
+    """Return how DBOS is set up; `database` is the URL of its system database, `executor` who drives."""
     return {
         "name": "ouroscope",
         "system_database_url": database,
@@ -44,6 +47,11 @@ def configuration(database: str, executor: str) -> DBOSConfig:
         "log_level": "CRITICAL",
         "max_executor_threads": 64,
     }
+
+
+def new_name(stem: str) -> str:
+    """Return a name for one launch that none before it had, in this process or another."""
+    return f"{stem}-{secrets.token_hex(6)}"
 
 
 def prepare_file(database: str) -> None:
@@ -115,6 +123,18 @@ async def statuses(workflow_ids: Sequence[str]) -> dict[str, WorkflowStatus]:
     """Return those of the workflows that exist."""
     found = await DBOS.list_workflows_async(workflow_ids=list(workflow_ids), load_input=False, load_output=False)
     return {status.workflow_id: status for status in found}
+
+
+async def taken_by_others(executor: str) -> tuple[str, ...]:
+    """Return the workflows that are at work under another name than `executor`, lanes before their runs.
+
+    Whoever has the lock drives all workflows, so theirs is a process that has ended, or that may no longer go on.
+    """
+    pending = await DBOS.list_workflows_async(
+        status="PENDING", app_version=APPLICATION_VERSION, load_input=False, load_output=False
+    )
+    others = (status.workflow_id for status in pending if status.executor_id != executor)
+    return tuple(sorted(others, key=lambda workflow_id: "/" not in workflow_id))
 
 
 async def rewind(workflow_id: str) -> None:

@@ -59,6 +59,11 @@ class Lane:
         return f"runs/{self.run}/arms/{self.arm}/seeds/{self.seed}/generations/{number}"
 
 
+def run_of(workflow_id: str) -> str:
+    """Return the id of the run that a workflow belongs to, be it its own or that of a lane."""
+    return workflow_id.split("/")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """What later decisions need to know of a generation that was examined."""

@@ -128,7 +128,7 @@ async def start(
         metrics_address: `host:port` of the Prometheus endpoint.
         page_address: `host:port` of the page to look at; empty serves none.
         database: URL of a PostgreSQL database, instead of files in the home.
-        executor: Name of this coordinator in the database; a restarted one must have the same.
+        executor: Beginning of its name in the database; every launch adds something of its own.
         recover: Whether to go on with interrupted runs; otherwise they are marked as failed, and can be resumed.
         patience: Seconds that a stage waits for a worker that cannot be reached.
         metrics_grace: Seconds that the series of an ended run stay.

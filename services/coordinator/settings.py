@@ -41,7 +41,9 @@ class CoordinatorSettings:
     database: Secret | None = variable(  # a declaration; nothing mutable is shared
         _address, "PostgreSQL URL instead of files in the home", None
     )
-    executor: str = variable(str, "name of this coordinator in the database; keep it over restarts", EXECUTOR)
+    executor: str = variable(
+        str, "beginning of the name under which this coordinator drives runs, as the database shows it", EXECUTOR
+    )
     recover: bool = variable(boolean, "go on with interrupted runs at the start", True)
     patience: float = variable(seconds, "seconds that a stage waits for a worker that cannot be reached", 600.0)
     metrics_address: str = variable(str, "host:port of the Prometheus endpoint", "127.0.0.1:9464")

@@ -31,15 +31,19 @@ from services.coordinator.durable import (
     check_version,
     configuration,
     hear_errors,
+    new_name,
     prepare_file,
     rewind,
     stand_down,
     statuses,
+    taken_by_others,
 )
 
 log = structlog.get_logger(__name__)
 
 INTERRUPTED = "the process that drove it ended"
+LOOK = 5.0
+"""Seconds between two looks for workflows that somebody else has taken."""
 
 
 class Engine:
@@ -48,14 +52,23 @@ class Engine:
     _alive: ClassVar[bool] = False
 
     def __init__(self, database: str, executor: str, history: History, board: Board, bodies: Bodies) -> None:
-        """Prepare, without starting anything; `database` is the URL of the DBOS system database."""
+        """Prepare, without starting anything.
+
+        Args:
+            database: URL of the DBOS system database.
+            executor: Beginning of the name under which workflows are driven.
+            history: What is kept of runs.
+            board: Where what goes on is shown.
+            bodies: What the workflows do.
+        """
         self._database = database
-        self._executor = executor
+        self._stem = self._executor = executor
         self._history = history
         self._board = board
         self._bodies = bodies
         self._moving: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._listening = ExitStack()
+        self._looking: asyncio.Task[None] | None = None
 
     async def launch(self, *, recover: bool = True) -> None:
         """Start, and go on with interrupted runs.
@@ -77,11 +90,14 @@ class Engine:
         for run in interrupted if recover else ():
             await self._show(await self._without_error(run))
         self._launch()
+        await self._take_back()
         for run in interrupted if recover else ():
             await self._recover(run)
+        self._looking = asyncio.create_task(self._keep_taking_back())
 
     def _launch(self) -> None:
         Engine._alive = True
+        self._executor = new_name(self._stem)
         try:
             prepare_file(self._database)
             DBOS(config=configuration(self._database, self._executor))
@@ -98,6 +114,9 @@ class Engine:
 
     async def close(self) -> None:
         """Leave: bodies stop where they are and stay pending."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         await self._bodies.stop()
         own = ThreadPoolExecutor(1)
         await asyncio.get_running_loop().run_in_executor(own, lambda: DBOS.destroy(destroy_registry=True))
@@ -212,8 +231,27 @@ class Engine:
             return run
         return await self._history.change_run(run.name.removeprefix("runs/"), error=None)
 
+    async def _keep_taking_back(self) -> None:
+        """Let nothing stand still because a process that has lost the lock took it from the queue before it ended."""
+        while True:
+            await asyncio.sleep(LOOK)
+            try:
+                await self._take_back()
+            except Exception as error:
+                # The lock looks after the database; this only has to be there when it is back.
+                log.warning("engine.not_looked", error=type(error).__name__)
+
+    async def _take_back(self) -> None:
+        """Go on with every workflow that another process, or an earlier launch, has left at work."""
+        for workflow_id in await taken_by_others(self._executor):
+            async with self._moving[plan.run_of(workflow_id)]:
+                # Looked at again under the lock: what was cancelled meanwhile must stay so.
+                if workflow_id in await taken_by_others(self._executor):
+                    await DBOS.resume_workflow_async(workflow_id)
+                    log.info("workflow.taken_back", workflow=workflow_id)
+
     async def _recover(self, run: Run) -> None:
-        """See to what DBOS does not take up by itself: a run that was killed between two of its tables' writes."""
+        """See to what is not at work: a run that was killed between two of its tables' writes."""
         run_id = run.name.removeprefix("runs/")
         try:
             for status in (await statuses(_workflows(run_id, run.spec))).values():

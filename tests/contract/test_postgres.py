@@ -24,14 +24,14 @@ from ouroscope.records.runs import Run, RunState
 from ouroscope.store import ArtifactStore
 from services.coordinator import connection as connection_module
 from services.coordinator import lock as lock_module
-from services.coordinator import service, tables
+from services.coordinator import service, tables, workflows
 from services.coordinator.connection import FULL
 from services.coordinator.database import open_history
 from services.coordinator.lock import DatabaseLock
 from services.coordinator.service import RunningCoordinator
 from tests.postgres import PostgresServer
 from tests.unit.coordinator.conftest import a_run
-from tests.unit.coordinator.drive import driven_spec
+from tests.unit.coordinator.drive import RUN, driven_spec
 from tests.unit.coordinator.fakes import Team, small_spec, write_dataset
 
 PATIENT = 240.0
@@ -200,6 +200,33 @@ async def test_a_coordinator_whose_database_was_taken_meanwhile_is_told_and_writ
     with pytest.raises(PreconditionFailed):
         await DatabaseLock.take(address)
     await second.release()
+
+
+def kill_lock(url: str) -> None:
+    """End the session that holds the lock, and no other: its process does not hear of it before it looks."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s",
+            (lock_module.ADVISORY_SPACE,),
+        )
+
+
+async def test_a_run_does_not_stand_still_though_one_who_lost_the_lock_goes_on_taking_its_workflows(
+    tmp_path: Path, url: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflows, "LOOK", 0.2)
+    command = [sys.executable, "-m", "tests.unit.coordinator.drive", str(tmp_path), "run", "0.1", url, str(PATIENT)]
+    blind = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert blind.stdout is not None
+    try:
+        assert await asyncio.to_thread(blind.stdout.readline) == b'"started"\n'
+        await asyncio.to_thread(kill_lock, url)
+        async with running(tmp_path, url, Team(tmp_path / "workers")) as coordinator:
+            assert (await ended(coordinator, RUN)).state is RunState.SUCCEEDED
+            assert blind.poll() is None, "it was there all the time"
+    finally:
+        blind.kill()
+        blind.communicate()
 
 
 def test_a_coordinator_that_slept_while_another_took_its_run_up_changes_nothing_when_it_wakes(

@@ -1,7 +1,8 @@
 """A coordinator with stand-in workers as a process of its own.
 
-    python -m tests.unit.coordinator.drive HOME DO PAUSE [DATABASE]
+    python -m tests.unit.coordinator.drive HOME DO PAUSE [DATABASE [WATCH]]
 
+WATCH is the time in seconds between two looks at the lock.
 DBOS allows one instance per process, and a test of a kill needs a process to kill. Says on stdout what came of it, as
 one line of JSON.
 """
@@ -19,7 +20,7 @@ from ouroscope.errors import OuroscopeError
 from ouroscope.records.runs import RunSpec
 from ouroscope.store import ArtifactStore
 from ouroscope.telemetry.logs import configure_logs
-from services.coordinator import service
+from services.coordinator import lock, service
 from tests.unit.coordinator.fakes import Team, small_spec, write_dataset
 
 RUN = "runs/small"
@@ -57,9 +58,10 @@ def say(what: object) -> None:
 def main() -> int:
     """Run as a process."""
     configure_logs(json=True, level="info")
-    home, what, pause, *database = sys.argv[1:]
+    home, what, pause, *more = sys.argv[1:]
+    lock.WATCH = float(more[1]) if more[1:] else lock.WATCH
     try:
-        asyncio.run(drive(Path(home), what, float(pause), *database))
+        asyncio.run(drive(Path(home), what, float(pause), *more[:1]))
     except OuroscopeError as error:
         say({"refused": error.message, "reason": error.reason})
         return 1
