@@ -23,7 +23,8 @@ from services.generator.declared import DeclaredBackend, Load
 from services.generator.handover.export import PREFIX, Export, Exports, name_of
 from services.generator.handover.prefix_cache import reset_prefix_caches
 from services.generator.handover.reports import Card, cards_of, other_weights
-from services.generator.servers.transport import Replica, Transport
+from services.generator.servers.replicas import Replica
+from services.generator.servers.transport import Transport
 from services.generator.servers.weights import turn
 
 log = structlog.get_logger(__name__)

@@ -10,7 +10,8 @@ from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.generation import Served, Verification
 from services.generator.declared import DeclaredBackend
 from services.generator.handover.reports import Card, cards_of, other_weights
-from services.generator.servers.transport import Replica, Transport
+from services.generator.servers.replicas import Replica
+from services.generator.servers.transport import Transport
 
 
 class FixedWeights:

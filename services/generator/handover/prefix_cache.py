@@ -8,7 +8,8 @@ import structlog
 
 from ouroscope.errors import CapabilityMissing, InvalidRequest, PreconditionFailed, Unavailable
 from services.generator.declared import ServerKind
-from services.generator.servers.transport import Replica, Transport
+from services.generator.servers.replicas import Replica
+from services.generator.servers.transport import Transport
 
 log = structlog.get_logger(__name__)
 

@@ -29,7 +29,8 @@ from services.generator.handover.hooks import call, run_command
 from services.generator.handover.hooks import filled as filled_in
 from services.generator.handover.prefix_cache import reset_prefix_caches
 from services.generator.handover.reports import Card, cards_of, other_weights
-from services.generator.servers.transport import Replica, Transport
+from services.generator.servers.replicas import Replica
+from services.generator.servers.transport import Transport
 from services.generator.servers.weights import turn
 
 log = structlog.get_logger(__name__)

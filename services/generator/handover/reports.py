@@ -10,7 +10,8 @@ from typing import Any
 from ouroscope.errors import OuroscopeError, PreconditionFailed
 from services.generator.declared import ServerKind
 from services.generator.servers import faults
-from services.generator.servers.transport import Replica, Transport
+from services.generator.servers.replicas import Replica
+from services.generator.servers.transport import Transport
 
 _MODELS = "/v1/models"
 _INFO = "/info"

@@ -19,7 +19,8 @@ from services.generator.declared import DeclaredBackend
 from services.generator.models import stored_shape
 from services.generator.servers.base import Dialect
 from services.generator.servers.model import ServerModel, Verified
-from services.generator.servers.transport import Replica, Transport
+from services.generator.servers.replicas import Replica
+from services.generator.servers.transport import Transport
 from services.generator.servers.weights import Weights
 
 log = structlog.get_logger(__name__)

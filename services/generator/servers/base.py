@@ -14,7 +14,8 @@ from ouroscope.errors import CapabilityMissing
 from ouroscope.records.generation import Capability, SamplingSpec, Served
 from ouroscope.tokens import Tokens
 from services.generator.backend import Continuation, Prompt
-from services.generator.servers.transport import Replica, Transport
+from services.generator.servers.replicas import Replica
+from services.generator.servers.transport import Transport
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ from services.generator.backend import (
     check_needs,
 )
 from services.generator.servers.base import Asked, Choices, Dialect, Judged
-from services.generator.servers.transport import Replica, Transport
+from services.generator.servers.replicas import Replica
+from services.generator.servers.transport import Transport
 from services.generator.servers.weights import Weights
 
 log = structlog.get_logger(__name__)

@@ -17,7 +17,7 @@ from services.generator.backend import Continuation, Prompt
 from services.generator.servers import answers, faults
 from services.generator.servers.answers import Broken
 from services.generator.servers.base import Asked, Choices, Dialect, Judged, no_scores
-from services.generator.servers.transport import Replica
+from services.generator.servers.replicas import Replica
 
 COMPLETIONS = "/v1/completions"
 MODELS = "/v1/models"

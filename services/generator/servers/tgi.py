@@ -25,7 +25,8 @@ from services.generator.backend import Continuation
 from services.generator.servers import answers, faults
 from services.generator.servers.answers import Broken
 from services.generator.servers.base import Asked, Choices, Dialect, Judged, no_scores
-from services.generator.servers.transport import Replica, Transport
+from services.generator.servers.replicas import Replica
+from services.generator.servers.transport import Transport
 
 log = structlog.get_logger(__name__)
 

@@ -1,61 +1,33 @@
-"""Requests to the replicas of one server: bounded in number, size and time, tried again, stopped at once.
+"""Requests to the replicas of one server: bounded in number, tried again, stopped at once.
 
 Work comes from threads that may block; the requests run in one event loop of their own, so that whoever waits can
-stop all of them between two looks at the clock. Knows HTTP, nothing of models.
+stop all of them between two looks at the clock.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
-import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-import httpx
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from ouroscope.errors import OuroscopeError, Unavailable
+from ouroscope.errors import Unavailable
 from ouroscope.settings import Secret
-from services.generator.servers import faults
 from services.generator.servers.loop import Loop
+from services.generator.servers.replicas import MAX_ANSWER_BYTES, Call, Replica, Replicas
 
 log = structlog.get_logger(__name__)
 
 R = TypeVar("R")
 
-MAX_ANSWER_BYTES = 32 * 1024 * 1024
-"""Of one answer: log-probabilities of the longest texts stay far below."""
-_ERROR_BYTES = 4096
-"""Read of an answer that is no success."""
 _SOON, _FEW = 10.0, 3
 """Seconds of a try, and tries, of a question that somebody waits for."""
-_REST = 5.0
-"""Seconds that a replica is passed over after it failed, if another one is there."""
 _LONGEST_WAIT = 30.0
-
-
-@dataclass(slots=True, eq=False)
-class Replica:
-    """One of the servers that serve the same weights."""
-
-    number: int
-    """Place in the list of `urls`: what logs say instead of the address, which may hold a secret."""
-    url: str
-    client: httpx.AsyncClient
-    in_flight: int = 0
-    resting_until: float = 0.0
-    lost: bool = False
-    """Whether it could not be reached when all were asked last: work goes to the others until it answers again."""
-
-
-Call = Callable[[Replica], Awaitable[R]]
-"""A request to whichever replica is chosen; made again, maybe to another one, if it raises Unavailable."""
 
 
 class Transport:
@@ -90,12 +62,19 @@ class Transport:
             max_answer_bytes: Largest answer that is read.
         """
         self.server, self.token_variable, self.timeout = server, token_variable, timeout
-        self._token, self._attempts, self._max_answer_bytes = token, attempts, max_answer_bytes
-        self._concurrency = concurrency
+        self._attempts = attempts
         self._slots, self._scoring_slots = asyncio.Semaphore(concurrency), asyncio.Semaphore(scoring_concurrency)
         self._waits = wait_random_exponential(multiplier=first_wait, max=_LONGEST_WAIT)
-        self._replicas = [Replica(number, url, self._client(url)) for number, url in enumerate(urls)]
-        self._loop = Loop(self._let_go)
+        self._replicas = Replicas(
+            server,
+            urls,
+            token=token,
+            token_variable=token_variable,
+            concurrency=concurrency,
+            timeout=timeout,
+            max_answer_bytes=max_answer_bytes,
+        )
+        self._loop = Loop(self._replicas.close)
         self._inside = threading.local()
 
     def run(
@@ -161,7 +140,7 @@ class Transport:
     @property
     def there(self) -> frozenset[int]:
         """Return the numbers of the replicas that answered when all were asked last."""
-        return frozenset(each.number for each in self._replicas if not each.lost)
+        return self._replicas.there
 
     @property
     def among(self) -> frozenset[int]:
@@ -202,24 +181,8 @@ class Transport:
         return await self.send(replica, "POST", route, json=body, **options)
 
     async def send(self, replica: Replica, method: str, route: str, *, plain: bool = False, **options: Any) -> Any:
-        """Make one request and return its JSON answer, None if the answer is empty.
-
-        Redirects are not followed: where a server is, is the operator's word alone. With `plain` the answer is no JSON
-        and is returned as bytes.
-
-        Raises:
-            OuroscopeError: see `faults.error_of`; Unavailable for what may pass.
-        """
-        async with replica.client.stream(method, route, **options) as response:
-            body = await self._read(response)
-        if not response.is_success:
-            raise self._refusal(response, route, body)
-        if plain:
-            return body
-        try:
-            return json.loads(body) if body.strip() else None
-        except (ValueError, RecursionError) as error:
-            raise faults.broken(self.server, route) from error
+        """Make one request and return what it answers; see `Replicas.send`."""
+        return await self._replicas.send(replica, method, route, plain=plain, **options)
 
     def close(self) -> None:
         """Stop what is in flight and close all connections; nothing can be asked afterwards."""
@@ -242,7 +205,7 @@ class Transport:
             reraise=True,
         )
         async with slots:
-            return await retrying(self._attempt, call, among, seconds)
+            return await retrying(self._replicas.attempt, call, among, seconds)
 
     async def _told(self, call: Call[R], attempts: int, seconds: float, replica: Replica) -> R:
         return await self._tried(call, nullcontext(), attempts, seconds, frozenset({replica.number}))
@@ -264,55 +227,6 @@ class Transport:
             replica.lost, replica.resting_until = False, 0.0
         return answer
 
-    async def _attempt(self, call: Call[R], among: frozenset[int], seconds: float) -> R:
-        chosen = self._choice(among)
-        chosen.in_flight += 1
-        try:
-            async with asyncio.timeout(seconds):
-                return await call(chosen)
-        except (OuroscopeError, httpx.HTTPError, httpx.StreamError, OSError) as error:
-            known = self._typed(error, chosen.url, seconds)
-            if isinstance(known, Unavailable):
-                chosen.resting_until = time.monotonic() + max(_REST, known.retry_after)
-            raise known from error
-        finally:
-            chosen.in_flight -= 1
-
-    def _choice(self, among: frozenset[int]) -> Replica:
-        """Return the least busy of some replicas; one that failed lately only if all have."""
-        now = time.monotonic()
-        asked = [each for each in self._replicas if each.number in among] or self._replicas
-        return min(asked, key=lambda each: (each.resting_until > now, each.in_flight, each.resting_until))
-
-    def _typed(self, error: Exception, url: str, seconds: float) -> OuroscopeError:
-        if isinstance(error, OuroscopeError):
-            return error
-        if isinstance(error, (TimeoutError, httpx.TimeoutException)):
-            return faults.late(self.server, url, seconds)
-        return faults.lost(self.server, url)
-
-    def _refusal(self, response: httpx.Response, route: str, body: bytes) -> OuroscopeError:
-        return faults.error_of(
-            response.status_code,
-            server=self.server,
-            route=route,
-            token_variable=self.token_variable,
-            body=body,
-            retry_after=faults.seconds_to_wait(response.headers),
-        )
-
-    async def _read(self, response: httpx.Response) -> bytes:
-        """Return the body as it came: asked for without compression, so that a small answer cannot unfold to a big."""
-        most = self._max_answer_bytes if response.is_success else _ERROR_BYTES
-        body = bytearray()
-        async for chunk in response.aiter_raw():
-            body += chunk
-            if len(body) > most:
-                if response.is_success:
-                    raise faults.oversized(self.server, most)
-                break
-        return bytes(body[:most])
-
     def _wait_before(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         asked = error.retry_after if isinstance(error, Unavailable) else 0.0
@@ -322,20 +236,6 @@ class Transport:
         error = state.outcome.exception() if state.outcome else None
         wait = round(state.upcoming_sleep, 3)
         log.warning("server.retry", backend=self.server, attempt=state.attempt_number, wait=wait, error=str(error))
-
-    async def _let_go(self) -> None:
-        for replica in self._replicas:
-            await replica.client.aclose()
-
-    def _client(self, url: str) -> httpx.AsyncClient:
-        token = {"Authorization": f"Bearer {self._token.reveal()}"} if self._token else {}
-        return httpx.AsyncClient(
-            base_url=url,
-            headers={"Accept-Encoding": "identity", **token},
-            timeout=self.timeout,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=self._concurrency),
-            follow_redirects=False,
-        )
 
 
 def _never() -> None:

@@ -19,7 +19,7 @@ from services.generator.servers import answers, faults
 from services.generator.servers.answers import Broken
 from services.generator.servers.base import Asked, Judged, no_scores
 from services.generator.servers.openai import COMPLETIONS, OpenAiDialect
-from services.generator.servers.transport import Replica
+from services.generator.servers.replicas import Replica
 
 _NEUTRAL: dict[str, Any] = {"min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 """Said in full: what is left out, the server takes from the model's generation_config.json."""

@@ -21,7 +21,8 @@ from services.generator.backend import Prompt
 from services.generator.servers import answers, faults
 from services.generator.servers.base import Asked
 from services.generator.servers.openai import OpenAiDialect
-from services.generator.servers.transport import Replica, Transport
+from services.generator.servers.replicas import Replica
+from services.generator.servers.transport import Transport
 from services.generator.servers.vllm import VllmDialect
 
 SERVED = Served(backend="pool", kind="vllm", model="tiny", verification=Verification.DECLARED)

@@ -19,7 +19,8 @@ from ouroscope.errors import (
     Unavailable,
 )
 from services.generator.servers import faults
-from services.generator.servers.transport import Call, Replica, Transport
+from services.generator.servers.replicas import Call, Replica
+from services.generator.servers.transport import Transport
 from tests.servers.language import Language
 from tests.servers.running import running
 from tests.servers.stand_in import Fault, StandIn, serving
