@@ -15,8 +15,9 @@ import re
 import signal
 import socket
 import threading
+from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -135,6 +136,16 @@ class _Hand:
     lost: bool = False
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class _Order:
+    """One piece of work; tickets count, so the older order is the smaller one."""
+
+    ticket: int
+    work: bytes = field(compare=False)
+    losses: int = field(default=0, compare=False)
+    """Actors that were lost over it."""
+
+
 class _Hands:
     """The actors, and the orders that wait for one of them."""
 
@@ -144,10 +155,11 @@ class _Hands:
         room = {"num_cpus": wanted.processors, "num_gpus": wanted.accelerators}
         self._kind = ray.remote(**room, max_restarts=-1, max_task_retries=0)(Actor)
         self._connection, self._wanted = connection, wanted
-        self._free: asyncio.Queue[_Hand] = asyncio.Queue()
-        self._waiting: dict[int, asyncio.Task[None]] = {}
-        self._orders: set[asyncio.Task[None]] = set()
-        self._admitting: set[asyncio.Task[None]] = set()
+        # The oldest first: answers are read in order, so what a lost actor had holds up all that came later.
+        self._orders: asyncio.PriorityQueue[_Order] = asyncio.PriorityQueue()
+        self._waiting: set[int] = set()
+        # Held here, since the loop holds no task: one that nobody holds may be collected as garbage in the middle.
+        self._tasks: set[asyncio.Task[None]] = set()
         self._alive = 0
         self._patience: asyncio.TimerHandle | None = None
         self._ended = asyncio.Event()
@@ -158,7 +170,7 @@ class _Hands:
         threading.Thread(target=self._listen, args=(loop,), daemon=True, name="orders").start()
         self._count(0)
         for _ in range(self._wanted.workers):
-            self._spawn(self._kind.remote())
+            self._spawn(self._admit(self._kind.remote()))
         await self._ended.wait()
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -169,51 +181,54 @@ class _Hands:
             except (EOFError, OSError):
                 loop.call_soon_threadsafe(self._ended.set)
 
-    def _hear(self, ticket: int, order: bytes | None) -> None:
-        """Take an order; without bytes, forget one that no actor has begun, or end."""
-        if order is not None:
-            task = asyncio.get_running_loop().create_task(self._do(ticket, order))
-            self._waiting[ticket] = task
-            # The loop itself holds no task: one that nobody holds may be collected as garbage in the middle.
-            self._orders.add(task)
-            task.add_done_callback(self._orders.discard)
+    def _hear(self, ticket: int, work: bytes | None) -> None:
+        """Take an order; without work, forget one that no actor has begun, or end."""
+        if work is not None:
+            self._waiting.add(ticket)
+            self._orders.put_nowait(_Order(ticket, work))
         elif ticket == NEWS:
             self._ended.set()
-        elif ticket in self._waiting:
-            self._waiting.pop(ticket).cancel()
+        else:
+            self._waiting.discard(ticket)
 
-    async def _do(self, ticket: int, order: bytes) -> None:
-        for _ in range(_ATTEMPTS):
-            hand = await self._free_hand()
-            # It has begun: whoever forgets it now waits for nothing, and the actor must come back.
-            self._waiting.pop(ticket, None)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _use(self, hand: _Hand) -> None:
+        """Give an actor one order after the other as long as it lives."""
+        while (order := await self._next(hand)) is not None:
             try:
-                answer: Answer = await hand.actor.do.remote(order)
+                answer: Answer = await hand.actor.do.remote(order.work)
             except self._lost_errors:
-                self._lose(hand)
-                continue
+                return self._lose(hand, order)
             except ConnectionError:
                 return self._refuse(LOST)
-            self._free.put_nowait(hand)
-            return self._send(ticket, answer)
-        told = f"{_ATTEMPTS} workers of the cluster were lost over one piece of work, perhaps for want of memory"
-        self._send(ticket, (False, pickle.dumps(Unavailable(told))))
+            self._send(order.ticket, answer)
 
-    async def _free_hand(self) -> _Hand:
-        while (hand := await self._free.get()).lost:
-            pass
-        return hand
+    async def _next(self, hand: _Hand) -> _Order | None:
+        """Return the oldest order that somebody waits for; None if the actor was lost meanwhile."""
+        while True:
+            order = await self._orders.get()
+            if hand.lost:
+                self._orders.put_nowait(order)
+                return None
+            if order.losses or order.ticket in self._waiting:
+                # It has begun: whoever forgets it now waits for nothing.
+                self._waiting.discard(order.ticket)
+                return order
 
-    def _lose(self, hand: _Hand) -> None:
+    def _lose(self, hand: _Hand, order: _Order) -> None:
+        """Hand an order on, and wait for the actor to come back."""
         if not hand.lost:
             hand.lost = True
             self._count(-1)
-            self._spawn(hand.actor)
-
-    def _spawn(self, actor: Any) -> None:
-        task = asyncio.get_running_loop().create_task(self._admit(actor))
-        self._admitting.add(task)
-        task.add_done_callback(self._admitting.discard)
+            self._spawn(self._admit(hand.actor))
+        if order.losses + 1 < _ATTEMPTS:
+            return self._orders.put_nowait(replace(order, losses=order.losses + 1))
+        told = f"{_ATTEMPTS} workers of the cluster were lost over one piece of work, perhaps for want of memory"
+        self._send(order.ticket, (False, pickle.dumps(Unavailable(told))))
 
     async def _admit(self, actor: Any) -> None:
         """Let an actor work once it answers: the first time, and whenever Ray has restarted it."""
@@ -234,7 +249,7 @@ class _Hands:
         self._count(1)
         hand = _Hand(actor)
         for _ in range(_AHEAD):
-            self._free.put_nowait(hand)
+            self._spawn(self._use(hand))
 
     def _count(self, change: int) -> None:
         """Note how many actors can work; after a while without any the cluster is given up."""

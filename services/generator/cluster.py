@@ -17,6 +17,7 @@ from typing import Any
 
 from ouroscope.cluster.executor import RAY, RayExecutor, open_executor
 from ouroscope.errors import Cancelled, FieldProblem, InvalidRequest, NotFound, OuroscopeError, PreconditionFailed
+from ouroscope.memory import importing
 from ouroscope.records.artifacts import ArtifactRef
 from ouroscope.records.generation import Served
 from ouroscope.records.progress import Progress
@@ -238,7 +239,8 @@ def equipped(equipment: Equipment) -> tuple[ArtifactStore, Backend]:
         CapabilityMissing: it has no such device.
     """
     # Imported here: torch takes seconds, and whoever hands out work needs none.
-    from services.generator.in_process.backend import HfBackend
+    with importing():
+        from services.generator.in_process.backend import HfBackend
 
     store = ArtifactStore(equipment.store)
     backend = HfBackend(

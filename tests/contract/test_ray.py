@@ -238,8 +238,16 @@ def test_a_worker_that_is_killed_is_replaced_and_its_work_done_again(on_ray, tmp
     assert (tmp_path / "killed").exists()
 
 
+def test_work_that_a_lost_worker_had_goes_before_what_came_later(cluster, tmp_path):
+    noted, third = functools.partial(work.killed_once_and_noted, str(tmp_path)), add_node(cluster)
+    with closing(RayExecutor(cluster.address, 1, **PATIENT)) as executor:
+        assert list(executor.map(noted, range(6))) == list(range(6))
+    cluster.remove_node(third)
+    assert (tmp_path / "begun").read_text().split() == list("0012345")
+
+
 def test_a_node_that_is_lost_in_the_middle_changes_nothing(on_ray, cluster, tmp_path):
-    # Whoever an earlier test has killed is missed now: work that is lost waits behind what is held below.
+    # Whoever an earlier test has killed is missed now, not below.
     assert list(on_ray.map(work.squared, range(12))) == [number * number for number in range(12)]
     with closing(on_ray.map(functools.partial(work.held, str(tmp_path)), range(16))) as answers:
         found = list(itertools.islice(answers, 4))
