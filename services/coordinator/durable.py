@@ -21,12 +21,17 @@ from pathlib import Path
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, WorkflowStatus
 
+# Nothing public looks without launching; the test of two roles would see it change.
+from dbos._migration import get_migration_versions
+
 from ouroscope.errors import Internal, PreconditionFailed
 from services.coordinator.connection import is_full
 from services.coordinator.stages import Plain
 
 APPLICATION_VERSION = "1"
 """Raised only when the order of steps changes; runs of another version cannot be gone on with."""
+SCHEMA = "dbos"
+"""Where the tables of DBOS lie in PostgreSQL, unless it is told otherwise."""
 UNDER_WAY = ("PENDING", "ENQUEUED", "DELAYED")
 FORGOTTEN = ("DBOS.waitFirst", "DBOS.getResult", "DBOS.cancelWorkflow")
 """Steps of a run that are not replayed when it is resumed: they speak of lanes that now go on."""
@@ -63,6 +68,21 @@ def prepare_file(database: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
+
+
+def migrate_system(database: str, role: str) -> None:
+    """Bring the system database on a server up to date, and let `role` work with it. Blocks."""
+    DBOS.migrate(database, application_role=role)
+
+
+def system_is_behind(database: str) -> bool:
+    """Return whether `migrate_system` would change anything, or its tables may not be read. Blocks."""
+    engine = sa.create_engine(sa.make_url(database).set(drivername="postgresql+psycopg"))
+    try:
+        found, newest = get_migration_versions(engine, SCHEMA, use_listen_notify=True)
+    finally:
+        engine.dispose()
+    return found < newest
 
 
 def hear_errors(database: str, tell: Callable[[BaseException], object]) -> Callable[[], None]:

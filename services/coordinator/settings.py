@@ -41,6 +41,15 @@ class CoordinatorSettings:
     database: Secret | None = variable(  # a declaration; nothing mutable is shared
         _address, "PostgreSQL URL instead of files in the home", None
     )
+    migration_database: Secret | None = variable(
+        _address, "URL of the same database with the role that owns the tables: --migrate changes them with it", None
+    )
+    grant_to: str = variable(
+        str, "role that is granted what the owner made; empty: the user of OURO_COORDINATOR_DATABASE", ""
+    )
+    migration_wait: float = variable(
+        seconds, "seconds that --migrate with an owner waits for a coordinator, and --await-tables for tables", 600.0
+    )
     executor: str = variable(
         str, "beginning of the name under which this coordinator drives runs, as the database shows it", EXECUTOR
     )

@@ -43,6 +43,19 @@ def migrate(connection: sa.Connection) -> None:
         log.info("tables.migrated", before=found, now=HEAD)
 
 
+def is_behind(connection: sa.Connection) -> bool:
+    """Return whether `migrate` would change anything.
+
+    Raises:
+        PreconditionFailed: a newer program made the tables.
+    """
+    found = revision_of(connection)
+    # Both are four digits.
+    if found is not None and found > HEAD:
+        raise _too_new()
+    return found != HEAD
+
+
 def revision_of(connection: sa.Connection) -> str | None:
     """Return how far the tables of a database have come; None where there are none, or of before the migrations."""
     return _revision(connection) if _is_there(connection, "alembic_version") else None
