@@ -75,9 +75,10 @@ async def database_findings(home: Path, url: str | None) -> list[Finding]:
 def _of_server(connection: Any) -> Iterator[Finding]:
     from services.coordinator.migrations import HEAD, revision_of
 
+    revision = revision_of(connection)
     if connection.dialect.name == "postgresql":
-        yield from _of_postgresql(connection)
-    yield judge_revision(revision_of(connection), HEAD)
+        yield from _of_postgresql(connection, current=revision == HEAD)
+    yield judge_revision(revision, HEAD)
 
 
 def judge_revision(found: str | None, newest: str) -> Finding:
@@ -95,7 +96,8 @@ def judge_revision(found: str | None, newest: str) -> Finding:
     return ok("tables", f"at {found}, as this program needs them")
 
 
-def _of_postgresql(connection: Any) -> Iterator[Finding]:
+def _of_postgresql(connection: Any, *, current: bool) -> Iterator[Finding]:
+    """Judge the server; who works with tables that are `current` need not be able to make any."""
     import sqlalchemy as sa
 
     query = (
@@ -105,8 +107,12 @@ def _of_postgresql(connection: Any) -> Iterator[Finding]:
     told = f"PostgreSQL {version // 10_000}"
     if version < OLDEST_POSTGRESQL:
         yield fault("database", told, f"upgrade it to {OLDEST_POSTGRESQL // 10_000} or newer")
-    elif not may_create:
-        yield warning("database", f"{told}, its user may make no schema", "grant CREATE on the database to its user")
+    elif not (may_create or current):
+        yield warning(
+            "database",
+            f"{told}, its user may make no schema",
+            "grant it CREATE on the database, or give the tables an owner of their own; see docs/operations.md",
+        )
     else:
         yield ok("database", f"{told} answers")
     yield clock("clock of the database", datetime.now(UTC), there)

@@ -38,6 +38,11 @@ from services.coordinator.rows import (
     run_row,
 )
 
+_MAY_NOT = (
+    "the tables of runs are not those of this program, and the user of the database may not change them; let their "
+    "owner do it: python -m services.coordinator --migrate, see docs/operations.md"
+)
+
 
 def open_readonly(home: Path, url: str | None = None) -> History:
     """Open the tables of `home` for reading. Takes no lock, creates nothing, starts no run.
@@ -59,7 +64,8 @@ async def open_history(home: Path, url: str | None = None, may_write: Check = ma
         may_write: Asked in every transaction that writes.
 
     Raises:
-        PreconditionFailed: a newer program made them, or the folder cannot be written.
+        PreconditionFailed: a newer program made them, the folder cannot be written, or the user of the database may not
+            change them.
         Unavailable: the database server does not answer.
     """
     try:
@@ -74,6 +80,8 @@ async def open_history(home: Path, url: str | None = None, may_write: Check = ma
         await history.close()
         if not isinstance(error, sa.exc.SQLAlchemyError | OSError):
             raise
+        if isinstance(error, sa.exc.ProgrammingError):
+            raise PreconditionFailed(_MAY_NOT) from error
         told = f"the database of runs cannot be opened ({type(error).__name__}); is it reachable, is the disk full?"
         raise Unavailable(told) from error
     return history

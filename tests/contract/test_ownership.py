@@ -20,6 +20,8 @@ from ouroscope.client import CoordinatorClient, open_channel
 from ouroscope.errors import Busy, PreconditionFailed, Unavailable
 from ouroscope.records.runs import RunState
 from ouroscope.store import ArtifactStore
+from ouroscope_app.doctor.data import database_findings
+from ouroscope_app.doctor.findings import Level
 from services.coordinator import durable, ownership, service, tables
 from services.coordinator.database import open_history
 from services.coordinator.lock import take_lock
@@ -101,6 +103,11 @@ async def runs_to_its_end(folder: Path, url: str) -> RunState:
         await coordinator.stop(grace=1.0)
 
 
+async def levels(folder: Path, url: str) -> set[Level]:
+    """Return what `ouroscope doctor` thinks of the database."""
+    return {found.level for found in await database_findings(folder, url)}
+
+
 def refused(url: str, statement: str) -> bool:
     with psycopg.connect(url, autocommit=True) as connection:
         try:
@@ -113,6 +120,7 @@ def refused(url: str, statement: str) -> bool:
 async def test_a_role_that_may_make_no_table_runs_what_the_owner_has_prepared(tmp_path: Path, roles: Roles) -> None:
     await migrated(roles)
     await await_tables(roles.worker, AT_ONCE)
+    assert await levels(tmp_path, roles.worker) == {Level.OK}
     assert await runs_to_its_end(tmp_path, roles.worker) is RunState.SUCCEEDED
     for statement in CHANGES:
         assert refused(roles.worker, statement), statement
@@ -122,8 +130,9 @@ async def test_a_role_that_may_make_no_table_runs_what_the_owner_has_prepared(tm
 async def test_a_role_without_tables_of_an_owner_is_told_so_and_makes_none(tmp_path: Path, roles: Roles) -> None:
     with pytest.raises(Unavailable, match="tables of runs are not there yet"):
         await await_tables(roles.worker, AT_ONCE)
-    with pytest.raises(Unavailable):
+    with pytest.raises(PreconditionFailed, match="may not change them; let their owner do it"):
         await open_history(tmp_path, roles.worker)
+    assert Level.WARNING in await levels(tmp_path, roles.worker)
 
 
 async def test_the_tables_of_the_workflow_library_are_waited_for_too(roles: Roles) -> None:
