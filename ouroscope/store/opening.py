@@ -20,6 +20,12 @@ def open_files(url: str) -> Files:
         return LocalFiles(Path(url).expanduser())
     if scheme in ("file", "local"):
         return LocalFiles(Path(rest))
+    if "@" in rest.partition("/")[0]:
+        # Not quoted. Addresses are told to other processes, in logs and in errors.
+        raise InvalidRequest(
+            "the address of a store holds a key or a password; give those in the environment (AWS_ACCESS_KEY_ID, "
+            "AWS_SECRET_ACCESS_KEY), or by a role of the machine"
+        )
     try:
         # Listings must not be remembered: another process may have published since.
         system, root = fsspec.core.url_to_fs(

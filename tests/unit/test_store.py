@@ -186,6 +186,13 @@ def test_an_artifact_needs_a_file_and_leaves_the_manifest_to_the_store(store: Ar
         store.publish(ArtifactKind.MODEL, DIGEST, {"manifest.json": b"{}"})
 
 
+@pytest.mark.parametrize("address", ["s3://key:hush@bucket/prefix", "s3://hush@bucket", "memory://me:hush@name"])
+def test_an_address_that_holds_a_secret_is_refused_and_not_quoted(address: str) -> None:
+    with pytest.raises(InvalidRequest, match="AWS_SECRET_ACCESS_KEY") as caught:
+        ArtifactStore(address)
+    assert "hush" not in repr(caught.value)
+
+
 @pytest.mark.parametrize("name", BAD_NAMES)
 def test_no_name_leaves_its_folder(store: ArtifactStore, name: str) -> None:
     with pytest.raises(InvalidRequest):
