@@ -19,6 +19,9 @@ CHART = ROOT / "deploy" / "chart"
 RELEASE, NAMESPACE = "ouro", "lab"
 FULL = f"{RELEASE}-ouroscope"
 PARTS = ("coordinator", "generator", "trainer", "analyzer")
+PART = "app.kubernetes.io/component"
+PORTS = {"coordinator": 50054, "generator": 50051, "trainer": 50052, "analyzer": 50053}
+METRICS = {"coordinator": 9464, "generator": 9465, "trainer": 9466, "analyzer": 9467}
 Object = dict[str, Any]
 
 EVERYTHING: Object = {
@@ -91,7 +94,27 @@ def pods(case: str) -> dict[str, Object]:
     """Return what becomes a pod, by part: its metadata and its spec."""
     made = {**of_kind(case, "StatefulSet"), **of_kind(case, "Deployment")}
     named = {part: one["spec"]["template"] for part, one in made.items()}
-    return {**named, **of_kind(case, "Pod"), **ray_pods(case)}
+    jobs = {one["spec"]["template"]["metadata"]["labels"][PART]: one for one in of_kind(case, "Job").values()}
+    named |= {part: one["spec"]["template"] for part, one in jobs.items()}
+    return {**named, **of_kind(case, "Pod"), **ray_pods(case), **training_pods(case)}
+
+
+def training_job(case: str) -> Object:
+    """Return the template of the Job that carries out a training; nothing where the trainer does that itself."""
+    found = of_kind(case, "ConfigMap").get("training")
+    return yaml.safe_load(found["data"]["job.yaml"]) if found else {}
+
+
+def rights_of(case: str, part: str) -> set[tuple[str, str]]:
+    """Return the verbs and resources that the Role of a part grants."""
+    rules = of_kind(case, "Role")[part]["rules"]
+    return {(verb, what) for rule in rules for what in rule["resources"] for verb in rule["verbs"]}
+
+
+def training_pods(case: str) -> dict[str, Object]:
+    """Return the pod that the trainer has Jobs made of, where it asks for them."""
+    job = training_job(case)
+    return {"training": job["spec"]["template"]} if job else {}
 
 
 def ray_clusters(case: str) -> dict[str, Object]:
@@ -121,6 +144,12 @@ def containers(case: str) -> Iterator[tuple[str, Object]]:
 def environment(container: Object) -> dict[str, str]:
     """Return the variables of a container; one from a Secret has a value that stands for it."""
     return {one["name"]: one.get("value", "postgresql://from-a-secret/x") for one in container.get("env", ())}
+
+
+def selects(selector: Object, labels: dict[str, str]) -> bool:
+    """Whether a selector of labels means something that has these."""
+    assert set(selector) <= {"matchLabels"}
+    return bool(selector.get("matchLabels", {}).items() <= labels.items())
 
 
 def number(version: str) -> tuple[int, ...]:

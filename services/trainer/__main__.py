@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ouroscope.errors import InvalidRequest
@@ -13,8 +15,10 @@ from ouroscope.security.settings import Security
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.telemetry.service_metrics import ServiceMetrics
 from services.trainer.group.hosts import hosts_of
+from services.trainer.jobs.front import work_by_jobs
 from services.trainer.service import start
 from services.trainer.settings import PREFIX, TrainerSettings
+from services.trainer.work import Work
 
 if TYPE_CHECKING:
     from services.trainer.group.node import Node
@@ -26,10 +30,12 @@ def main() -> int:
 
 
 async def _start(settings: TrainerSettings, metrics: ServiceMetrics, security: Security) -> RunningServer | Node:
+    store = ArtifactStore(settings.store)
+    elsewhere = _by_jobs(settings, store) if settings.jobs else None
     if settings.node_rank:
         return await asyncio.to_thread(_node, settings)
     return await start(
-        ArtifactStore(settings.store),
+        store,
         settings.address,
         threads=settings.threads,
         device=settings.device,
@@ -38,10 +44,22 @@ async def _start(settings: TrainerSettings, metrics: ServiceMetrics, security: S
         meeting=settings.meeting,
         queue_limit=settings.queue_limit,
         log_to=settings.log_to,
+        elsewhere=elsewhere,
         metrics=metrics,
         allow_public=settings.allow_plaintext,
         security=security,
     )
+
+
+def _by_jobs(settings: TrainerSettings, store: ArtifactStore) -> Work:
+    # What trains is the template's word: a setting that would mean nothing here is a misunderstanding.
+    plain = TrainerSettings()
+    for name in ("device", "threads", "max_processes", "nodes", "node_rank", "meeting", "log_to"):
+        if getattr(settings, name) != getattr(plain, name):
+            raise InvalidRequest(
+                f"{PREFIX}_{name.upper()} means nothing beside {PREFIX}_JOBS: put it into the template, or leave it out"
+            )
+    return work_by_jobs(Path(settings.jobs), store, os.environ)
 
 
 def _node(settings: TrainerSettings) -> Node:

@@ -1,33 +1,25 @@
-"""Starts a trainer: environment, table of tasks, servicers, server. Used by its own process and by the embedded one."""
+"""Starts a trainer: who does the work, table of tasks, servicers, server.
+
+Used by its own process and by the embedded one.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import grpc.aio
 
-from ouroscope.memory import importing
-from ouroscope.operations.requests import request_digest
 from ouroscope.operations.servicer import Operations, OperationsServicer, TableSource, add_operations
-from ouroscope.operations.tasks import TaskContext, TaskTable
-from ouroscope.records.training import CheckRecipe, FineTune, FineTuned
+from ouroscope.operations.tasks import TaskTable
 from ouroscope.rpc.server import RunningServer, serve
 from ouroscope.security.settings import Security
 from ouroscope.store.artifacts import ArtifactStore
 from ouroscope.telemetry.service_metrics import ServiceMetrics
 from ouroscope.v1 import trainer_pb2, trainer_pb2_grpc
-from services.trainer.group.hosts import Hosts, hosts_of
-from services.trainer.requests import METHOD
+from services.trainer.group.hosts import hosts_of
 from services.trainer.servicer import TrainerServicer
-
-if TYPE_CHECKING:
-    from services.trainer.environment import Environment
-
-Train = Callable[[FineTune, TaskContext], FineTuned]
-Check = Callable[[CheckRecipe], None]
+from services.trainer.work import Work, work_here
 
 SERVICE_NAME = trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"].full_name
 
@@ -43,11 +35,12 @@ async def start(
     meeting: str = "",
     queue_limit: int = 100,
     log_to: str = "",
+    elsewhere: Work | None = None,
     metrics: ServiceMetrics | None = None,
     allow_public: bool = False,
     security: Security = Security(),  # noqa: B008  # frozen
 ) -> RunningServer:
-    """Start a trainer and return it when it answers. One job trains at a time; others wait.
+    """Start a trainer and return it when it answers. In this process one job trains at a time; others wait.
 
     Args:
         store: Where corpora and models are.
@@ -59,6 +52,7 @@ async def start(
         meeting: `host:port` of this machine, where the others find it; only with several.
         queue_limit: Operations that may wait.
         log_to: Where curves of trainings go, as OURO_TRAINER_LOG_TO says it; empty is nowhere.
+        elsewhere: Who carries requests out, where that is not this process; the settings of devices then mean nothing.
         metrics: Where calls are counted.
         allow_public: Whether other machines may reach it although strangers are not kept out.
         security: TLS, tokens and limits.
@@ -68,14 +62,16 @@ async def start(
         PreconditionFailed: the address cannot be used.
         InvalidRequest: the machines cannot share the processes equally.
     """
-    prepared = partial(_prepared, store, threads, device, log_to, partial(hosts_of, max_processes, nodes, meeting))
-    environment, train, check = await asyncio.to_thread(prepared)
-    table = TaskTable(store, queue_limit=queue_limit)
+    hosts = partial(hosts_of, max_processes, nodes, meeting)
+    # In a thread: torch takes seconds to import, and the event loop must not stand still meanwhile.
+    here = partial(work_here, store, threads, device, log_to, hosts)
+    work = await asyncio.to_thread(here) if elsewhere is None else elsewhere
+    table = TaskTable(store, workers=work.at_once, queue_limit=queue_limit)
     if metrics:
         metrics.watch_queue(SERVICE_NAME, lambda: table.waiting)
 
     def add_services(server: grpc.aio.Server) -> tuple[str, str]:
-        servicer = TrainerServicer(train, check, Operations(table, environment.fingerprint))
+        servicer = TrainerServicer(work.train, work.check, Operations(table, work.fingerprint))
         trainer_pb2_grpc.add_TrainerServiceServicer_to_server(servicer, server)
         return SERVICE_NAME, add_operations(OperationsServicer(TableSource(table)), server)
 
@@ -86,29 +82,3 @@ async def start(
     except BaseException:
         await table.close()
         raise
-
-
-def _prepared(
-    store: ArtifactStore, threads: int, device: str, log_to: str, hosts: Callable[[int], Hosts]
-) -> tuple[Environment, Train, Check]:
-    # Imported here and in a thread: torch takes seconds, and the event loop must not stand still meanwhile.
-    with importing():
-        from services.trainer.checking import check_stored
-        from services.trainer.environment import places, prepare
-        from services.trainer.group.launch import Launcher
-        from services.trainer.job import Job
-        from services.trainer.journal import following, new_writers
-
-    environment, new_writer = prepare(threads, device), new_writers(log_to)
-    helpers = Launcher(store=store, hosts=hosts(places(environment.device)))
-
-    def train(request: FineTune, context: TaskContext) -> FineTuned:
-        name = request_digest(METHOD, request, environment.fingerprint)[:12]
-        with following(context, request, name, new_writer) as control:
-            job = Job(store=store, request=request, environment=environment, control=control, helpers=helpers)
-            return job.run()
-
-    def check(asked: CheckRecipe) -> None:
-        check_stored(store, asked.model, asked.recipe, environment, helpers.check)
-
-    return environment, train, check

@@ -42,10 +42,29 @@ class TrainerSettings:
     nodes: int = variable(positive, "machines that train together; see docs/training.md", 1)
     node_rank: int = variable(whole_number, "number of this machine among them; the trainer's own is 0", 0)
     meeting: str = variable(str, "host:port of the first machine, where the others find it; only with several", "")
+    jobs: str = variable(
+        str, "file with the Job of Kubernetes that carries out a request; empty trains in this process", ""
+    )
     queue_limit: int = variable(positive, "operations that may wait", 100)
     log_to: str = variable(
         log_target, "where curves of trainings go: tensorboard:DIRECTORY or mlflow:URI; empty is nowhere", ""
     )
+    log_level: str = variable(one_of(*LEVELS), "least level that is logged", "info")
+    log_json: bool = variable(boolean, "logs as JSON lines instead of lines for people", True)
+    grace: float = variable(seconds, "seconds that work gets after SIGTERM to keep its last checkpoint", 10.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSettings:
+    """Settings of the program of a Job, which carries out one request."""
+
+    request: str = variable(str, "the request, as canonical JSON")
+    answer: str = variable(str, "digest under which the answer is remembered in the store")
+    store: str = variable(str, "artifact store: a directory, file:// or s3://, that of the trainer")
+    device: str = variable(one_of("auto", "cpu", "cuda"), "as of the trainer", "auto")
+    threads: int = variable(whole_number, "as of the trainer", 0)
+    max_processes: int = variable(whole_number, "as of the trainer", 0)
+    log_to: str = variable(log_target, "as of the trainer", "")
     log_level: str = variable(one_of(*LEVELS), "least level that is logged", "info")
     log_json: bool = variable(boolean, "logs as JSON lines instead of lines for people", True)
     grace: float = variable(seconds, "seconds that work gets after SIGTERM to keep its last checkpoint", 10.0)

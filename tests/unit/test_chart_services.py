@@ -33,7 +33,8 @@ from services.coordinator.service import start as start_coordinator
 from services.coordinator.settings import CoordinatorSettings
 from services.generator.declared import read_backends
 from services.generator.settings import GeneratorSettings
-from services.trainer.settings import TrainerSettings
+from services.trainer.settings import PREFIX as TRAINER
+from services.trainer.settings import TaskSettings, TrainerSettings
 from tests.certificates import Authority
 from tests.chart import (
     CHART,
@@ -60,6 +61,8 @@ SETTINGS: dict[str, type[Any]] = {
 }
 GROUPS_OF_MACHINES = {"NODES", "NODE_RANK", "MEETING"}
 """Settings of trainers that train together, which the chart does not set up."""
+OF_THE_OWNER = {"MIGRATION_DATABASE", "GRANT_TO"}
+"""Of the Job that changes the tables, where database.migration asks for it."""
 OF_RAY = {"EXECUTOR", "RAY_ADDRESS"}
 """Set by the chart with its cluster of Ray, by people with one of their own."""
 
@@ -79,6 +82,12 @@ def test_every_variable_is_read_by_its_service_and_can_be_read(case: str) -> Non
         kinds = {SECURITY: SecuritySettings, CLIENT: Connection}
         if part in SETTINGS:
             kinds[f"OURO_{part.upper()}"] = SETTINGS[part]
+        if part == "migrate":
+            kinds["OURO_COORDINATOR"] = CoordinatorSettings
+        if part == "training":
+            # The program of a Job reads the variables of the trainer, and two that each request brings.
+            kinds[TRAINER] = TaskSettings
+            variables |= {f"{TRAINER}_REQUEST": "{}", f"{TRAINER}_ANSWER": "0"}
         known = {one.name for prefix, kind in kinds.items() for one in describe(kind, prefix)}
         assert {name for name in variables if name.startswith("OURO_")} <= known
         for prefix, kind in kinds.items():
@@ -96,7 +105,9 @@ def test_the_schema_takes_every_setting_that_the_chart_does_not_set_itself(part:
         if name.startswith(prefix)
     } - {name for case in CASES for name in cases()[case].get(part, {}).get("settings", {})}
     declared = {one.name.removeprefix(prefix) for one in describe(SETTINGS[part], prefix.rstrip("_"))}
-    assert set(takes) == declared - (set_here - OF_RAY) - GROUPS_OF_MACHINES, "tell values.schema.json of it"
+    assert set(takes) == declared - (set_here - OF_RAY) - GROUPS_OF_MACHINES - OF_THE_OWNER, (
+        "tell values.schema.json of it"
+    )
 
 
 def test_the_schema_takes_every_setting_of_security_that_is_no_file() -> None:

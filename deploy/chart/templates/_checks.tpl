@@ -1,5 +1,10 @@
 {{/* What the schema cannot say, or cannot give the reason for. */}}
 {{- define "ouroscope.checks" -}}
+{{- include "ouroscope.secretsChecks" . }}
+{{- $secret := dict }}
+{{- range $purpose, $_ := include "ouroscope.external" . | fromYaml }}
+{{- $_ := set $secret $purpose (include "ouroscope.secret" (dict "root" $ "of" $purpose)) }}
+{{- end }}
 {{- with .Values }}
 {{- if gt (int .coordinator.replicas) 1 }}
 {{- fail (printf "coordinator.replicas is %d, and must be 1 (or 0 to stop it for a while): there is one durable owner per database, a second one is refused by its lock (docs/adr/0023). For more coordinators install more releases, each with a database of its own." (int .coordinator.replicas)) }}
@@ -16,7 +21,7 @@
 {{- if and (gt (int $scaling.maxReplicas) 1) (not $.Values.coordinator.spread) }}
 {{- fail (printf "%s.autoscaling.maxReplicas is %d, and the coordinator talks to one replica of each worker: set coordinator.spread, or leave it at 1" $part (int $scaling.maxReplicas)) }}
 {{- end }}
-{{- if or $.Values.security.tokens.existingSecret $.Values.security.settings.OIDC_ISSUER }}
+{{- if or $secret.tokens $.Values.security.settings.OIDC_ISSUER }}
 {{- fail (printf "%s.autoscaling.enabled: KEDA shows certificates and no tokens, so the coordinator would refuse it; scale by hand, or use tls.mutual without tokens" $part) }}
 {{- end }}
 {{- if and $.Values.networkPolicy.enabled (not $.Values.networkPolicy.keda) }}
@@ -27,20 +32,20 @@
 {{- if not .allowPlaintext }}
 {{- if not .tls.enabled }}
 {{- fail "tls.enabled is false, so everybody who reaches a pod may read and call: set tls.enabled, or say aloud that the network is trusted with allowPlaintext=true" }}
-{{- else if not (or .tls.mutual .security.tokens.existingSecret .security.settings.OIDC_ISSUER) }}
+{{- else if not (or .tls.mutual $secret.tokens .security.settings.OIDC_ISSUER) }}
 {{- fail "nobody is asked who they are: set tls.mutual, security.tokens.existingSecret or security.settings.OIDC_ISSUER, or say aloud that the network is trusted with allowPlaintext=true" }}
 {{- end }}
 {{- end }}
-{{- if and .tls.enabled (not .tls.certManager.enabled) (not .tls.existingSecret) }}
-{{- fail "tls.existingSecret is empty: name a Secret with tls.crt, tls.key and ca.crt, or set tls.certManager.enabled" }}
+{{- if and .tls.enabled (not .tls.certManager.enabled) (not $secret.tls) }}
+{{- fail "tls.existingSecret is empty: name a Secret with tls.crt, tls.key and ca.crt, set externalSecrets.tls, or tls.certManager.enabled" }}
 {{- end }}
-{{- if and .security.tokens.existingSecret (not .tls.enabled) }}
+{{- if and $secret.tokens (not .tls.enabled) }}
 {{- fail "security.tokens.existingSecret needs tls.enabled: a token is not sent in clear text" }}
 {{- end }}
-{{- if and (or .security.tokens.existingSecret .security.settings.OIDC_ISSUER) (not .security.clientToken.existingSecret) }}
-{{- fail "security.clientToken.existingSecret is empty: where tokens are asked for, the coordinator needs one of the role run" }}
+{{- if and (or $secret.tokens .security.settings.OIDC_ISSUER) (not $secret.clientToken) }}
+{{- fail "security.clientToken.existingSecret is empty: where tokens are asked for, the coordinator needs one of the role run, in a Secret or as externalSecrets.clientToken" }}
 {{- end }}
-{{- if and .security.clientToken.existingSecret (not .tls.enabled) }}
+{{- if and $secret.clientToken (not .tls.enabled) }}
 {{- fail "security.clientToken.existingSecret needs tls.enabled: a token is not sent in clear text" }}
 {{- end }}
 {{- if and (eq .store.kind "s3") (not .store.s3.url) }}
@@ -53,13 +58,19 @@
 {{- end }}
 {{- end }}
 {{- if or .ray.enabled .ray.job.enabled }}
+{{- if not $secret.ray }}
+{{- fail "ray.existingSecret is empty: name a Secret with a token of 32 signs or more under auth_token (kubectl create secret generic NAME --from-literal=auth_token=$(openssl rand -hex 32)), or set externalSecrets.ray; without one, whoever reaches a cluster of Ray runs programs on it" }}
+{{- end }}
 {{- include "ouroscope.rayChecks" . }}
+{{- end }}
+{{- if .trainer.jobs.enabled }}
+{{- include "ouroscope.jobsChecks" . }}
 {{- end }}
 {{- if .networkPolicy.enabled }}
 {{- if and (eq .store.kind "s3") (not .networkPolicy.objectStore.to) }}
 {{- fail "networkPolicy.objectStore.to is empty: with store.kind s3 no pod would reach the bucket; name where it is, for example [{ipBlock: {cidr: 10.0.0.0/8}}]" }}
 {{- end }}
-{{- if and .database.existingSecret (not .networkPolicy.database.to) }}
+{{- if and $secret.database (not .networkPolicy.database.to) }}
 {{- fail "networkPolicy.database.to is empty: the coordinator would not reach PostgreSQL; name where it is, for example [{podSelector: {matchLabels: {app: postgres}}}]" }}
 {{- end }}
 {{- if and .generator.backends (not .networkPolicy.inference.to) }}
@@ -73,9 +84,6 @@
 {{- end }}
 
 {{- define "ouroscope.rayChecks" -}}
-{{- if not .ray.existingSecret }}
-{{- fail "ray.existingSecret is empty: name a Secret with a token of 32 signs or more under auth_token (kubectl create secret generic NAME --from-literal=auth_token=$(openssl rand -hex 32)); without one, whoever reaches a cluster of Ray runs programs on it" }}
-{{- end }}
 {{- if lt (int .ray.worker.maxReplicas) (int .ray.worker.minReplicas) }}
 {{- fail "ray.worker.maxReplicas is below ray.worker.minReplicas" }}
 {{- end }}

@@ -55,6 +55,6 @@ analyzer: {grpc: 50053, metrics: 9467}
 {{- if .root.Values.tls.certManager.enabled -}}
 {{ include "ouroscope.fullname" .root }}-{{ .part }}-tls
 {{- else -}}
-{{ .root.Values.tls.existingSecret }}
+{{ include "ouroscope.secret" (dict "root" .root "of" "tls") }}
 {{- end }}
 {{- end }}

@@ -28,7 +28,7 @@ seccompProfile: {type: RuntimeDefault}
 {{- $own := default (index .root.Values .part) .own -}}
 automountServiceAccountToken: false
 {{- if not .withoutAccount }}
-serviceAccountName: {{ include "ouroscope.fullname" .root }}
+serviceAccountName: {{ default (include "ouroscope.fullname" .root) .account }}
 {{- end }}
 # Variables that Kubernetes would add for Services may begin with ours, and a service refuses those it does not know.
 enableServiceLinks: false
@@ -66,6 +66,9 @@ annotations:
   {{- if and (eq .part "generator") .root.Values.generator.backends }}
   checksum/backends: {{ toYaml .root.Values.generator.backends | sha256sum }}
   {{- end }}
+  {{- if and (eq .part "trainer") .root.Values.trainer.jobs.enabled }}
+  checksum/jobs: {{ include "ouroscope.trainingJob" (dict "root" .root) | sha256sum }}
+  {{- end }}
   kubectl.kubernetes.io/default-container: {{ .part }}
   {{- with $own.podAnnotations }}{{ toYaml . | nindent 2 }}{{ end }}
 {{- end }}
@@ -79,7 +82,7 @@ annotations:
 - {name: OURO_CLIENT_KEY, value: /etc/ouroscope/tls/tls.key}
 {{- end }}
 {{- end }}
-{{- if and .token .root.Values.security.clientToken.existingSecret }}
+{{- if and .token (include "ouroscope.secret" (dict "root" .root "of" "clientToken")) }}
 - {name: OURO_CLIENT_TOKEN_FILE, value: /etc/ouroscope/token/{{ .root.Values.security.clientToken.key }}}
 {{- end }}
 {{- end }}
@@ -93,7 +96,7 @@ annotations:
 - {name: OURO_SECURITY_CLIENT_CA, value: /etc/ouroscope/tls/ca.crt}
 {{- end }}
 {{- end }}
-{{- if .security.tokens.existingSecret }}
+{{- if include "ouroscope.secret" (dict "root" $ "of" "tokens") }}
 - {name: OURO_SECURITY_TOKENS, value: /etc/ouroscope/tokens/{{ .security.tokens.key }}}
 {{- end }}
 {{- range $name, $value := .security.settings }}
@@ -111,10 +114,11 @@ annotations:
 {{- with .s3.region }}
 - {name: AWS_DEFAULT_REGION, value: {{ . | quote }}}
 {{- end }}
-{{- with .s3.existingSecret }}
+{{- with include "ouroscope.secret" (dict "root" $ "of" "s3") }}
+{{- $secret := . }}
 {{- range tuple "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
 - name: {{ . }}
-  valueFrom: {secretKeyRef: {name: {{ $.Values.store.s3.existingSecret }}, key: {{ . }}}}
+  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ . }}}}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -129,7 +133,7 @@ annotations:
 - {name: {{ $prefix }}_ALLOW_PLAINTEXT, value: "true"}
 {{- end }}
 - {name: {{ $prefix }}_STORE, value: {{ include "ouroscope.storeUrl" .root | quote }}}
-{{- range $name, $value := $own.settings }}
+{{- range $name, $value := ternary .settings $own.settings (hasKey . "settings") }}
 - {name: {{ $prefix }}_{{ $name }}, value: {{ include "ouroscope.text" $value | quote }}}
 {{- end }}
 {{- include "ouroscope.securityEnv" .root }}
@@ -149,7 +153,7 @@ annotations:
 {{- if .tls.enabled }}
 - {name: tls, mountPath: /etc/ouroscope/tls, readOnly: true}
 {{- end }}
-{{- if .security.tokens.existingSecret }}
+{{- if include "ouroscope.secret" (dict "root" $.root "of" "tokens") }}
 - {name: tokens, mountPath: /etc/ouroscope/tokens, readOnly: true}
 {{- end }}
 {{- end }}
@@ -166,7 +170,7 @@ annotations:
 {{- if .root.Values.tls.enabled }}
 - {name: tls, secret: {secretName: {{ include "ouroscope.tlsSecret" . }}, defaultMode: 288}}
 {{- end }}
-{{- with .root.Values.security.tokens.existingSecret }}
+{{- with include "ouroscope.secret" (dict "root" .root "of" "tokens") }}
 - {name: tokens, secret: {secretName: {{ . }}, defaultMode: 288}}
 {{- end }}
 {{- end }}
@@ -209,4 +213,15 @@ lifecycle: {preStop: {exec: {command: [sleep, "5"]}}}
 - {name: {{ $name }}, containerPort: {{ $port }}, protocol: TCP}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* A token of Kubernetes, for the one container that mounts it; it is renewed while the pod runs. Takes a name. */}}
+{{- define "ouroscope.tokenVolume" -}}
+- name: {{ .name }}
+  projected:
+    defaultMode: 288
+    sources:
+      - serviceAccountToken: {path: token, expirationSeconds: 3600}
+      - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
+      - downwardAPI: {items: [{path: namespace, fieldRef: {apiVersion: v1, fieldPath: metadata.namespace}}]}
 {{- end }}

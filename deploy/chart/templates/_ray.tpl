@@ -9,7 +9,7 @@
 {{- define "ouroscope.rayEnv" -}}
 - {name: RAY_AUTH_MODE, value: token}
 - name: RAY_AUTH_TOKEN
-  valueFrom: {secretKeyRef: {name: {{ .root.Values.ray.existingSecret }}, key: auth_token}}
+  valueFrom: {secretKeyRef: {name: {{ include "ouroscope.secret" (dict "root" .root "of" "ray") }}, key: auth_token}}
 - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
 {{- end }}
 
@@ -113,16 +113,6 @@ autoscalerOptions:
     - {name: autoscaler-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
 {{- end }}
 
-{{- define "ouroscope.rayAutoscalerVolume" -}}
-- name: autoscaler-token
-  projected:
-    defaultMode: 288
-    sources:
-      - serviceAccountToken: {path: token, expirationSeconds: 3600}
-      - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
-      - downwardAPI: {items: [{path: namespace, fieldRef: {apiVersion: v1, fieldPath: metadata.namespace}}]}
-{{- end }}
-
 {{/* The spec of a cluster; `job` is set where it is for one analysis. */}}
 {{- define "ouroscope.rayCluster" -}}
 {{- $ray := .root.Values.ray -}}
@@ -133,7 +123,7 @@ autoscalerOptions:
 {{- $_ := set $head "withoutAccount" $ray.autoscaling.enabled -}}
 {{- $worker := dict "root" .root "part" "ray-worker" "own" $ray.worker "job" $job -}}
 rayVersion: {{ include "ouroscope.rayVersion" . | quote }}
-authOptions: {mode: token, secretName: {{ $ray.existingSecret }}}
+authOptions: {mode: token, secretName: {{ include "ouroscope.secret" (dict "root" .root "of" "ray") }}}
 {{- if $ray.autoscaling.enabled }}
 {{ include "ouroscope.rayAutoscaler" . }}
 {{- end }}
@@ -158,7 +148,7 @@ headGroupSpec:
       volumes:
         {{- include "ouroscope.rayVolumes" $head | nindent 8 }}
         {{- if $ray.autoscaling.enabled }}
-        {{- include "ouroscope.rayAutoscalerVolume" . | nindent 8 }}
+        {{- include "ouroscope.tokenVolume" (dict "name" "autoscaler-token") | nindent 8 }}
         {{- end }}
 workerGroupSpecs:
   - groupName: workers

@@ -7,7 +7,6 @@ account needs `get` and `patch` on the one deployment.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,45 +16,40 @@ import httpx
 import structlog
 
 from ouroscope.errors import OuroscopeError, PreconditionFailed, Unavailable
+from ouroscope.kubernetes import ACCOUNT, ApiServer, Refusal
 from services.generator.declared import KubernetesReload
 from services.generator.handover.hooks import watched
 
 log = structlog.get_logger(__name__)
 
-_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _PATCH = "application/strategic-merge-patch+json"
-_MAX_ANSWER_BYTES = 4 << 20
 _REQUEST_SECONDS = 30.0
+_CONFLICT = 409
 _POLL = 1.0
 """Seconds between two looks at the status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """Where the API server is and how this pod proves who it is."""
+    """The cluster whose deployments are rolled out."""
 
-    url: str
-    token: Path
-    """File with the bearer token; it is read for every request, since it is renewed while the pod runs."""
-    authorities: Path | None
-    """Certificates of the API server's authority; None for the usual ones."""
+    api: ApiServer
     poll: float = _POLL
 
     @classmethod
-    def inside(cls, environ: Mapping[str, str], account: Path = _ACCOUNT) -> Cluster:
+    def inside(cls, environ: Mapping[str, str], account: Path = ACCOUNT) -> Cluster:
         """Return the cluster that this pod runs in.
 
         Raises:
             PreconditionFailed: this is no pod, or it has no service account.
         """
-        host, port = environ.get("KUBERNETES_SERVICE_HOST"), environ.get("KUBERNETES_SERVICE_PORT", "443")
-        if not host or not (account / "token").is_file():
+        api = ApiServer.of_pod(environ, account)
+        if api is None:
             raise PreconditionFailed(
                 "reload.kubernetes needs a generator that runs as a pod with a service account "
                 "(automountServiceAccountToken: true); elsewhere use reload.command with kubectl"
             )
-        place = f"[{host}]" if ":" in host else host
-        return cls(url=f"https://{place}:{port}", token=account / "token", authorities=account / "ca.crt")
+        return cls(api=api)
 
     def roll_out(self, asked: KubernetesReload, value: str, seconds: float, check: Callable[[], None]) -> None:
         """Annotate the pods of the deployment with `value` and wait until all of them are new and available.
@@ -66,7 +60,7 @@ class Cluster:
         """
 
         async def work() -> None:
-            async with self._client() as client:
+            async with self.api.client(_REQUEST_SECONDS) as client:
                 await self._rolled_out(client, asked, value)
 
         try:
@@ -94,37 +88,13 @@ class Cluster:
         """Return the answer of the API server; what may pass is asked again until time is up."""
         while True:
             try:
-                return await self._answer(client, method, route, **options)
+                return await self.api.answer(client, method, route, **options)
+            except Refusal as refusal:
+                if refusal.status != _CONFLICT:
+                    raise _error(refusal.status) from refusal
             except (Unavailable, httpx.TransportError):
-                await asyncio.sleep(self.poll)
-
-    async def _answer(self, client: httpx.AsyncClient, method: str, route: str, **options: Any) -> Mapping[str, Any]:
-        token = {"Authorization": f"Bearer {self.token.read_text().strip()}"}
-        headers = {**options.pop("headers", {}), **token}
-        async with client.stream(method, route, headers=headers, **options) as response:
-            if not response.is_success:
-                raise _refusal(response.status_code)
-            body = bytearray()
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > _MAX_ANSWER_BYTES:
-                    raise PreconditionFailed("the API server's answer is too large; is this a Kubernetes API?")
-        try:
-            answer = httpx.Response(200, content=bytes(body)).json()
-        except ValueError as error:
-            raise Unavailable("the API server's answer was cut off") from error
-        return answer if isinstance(answer, dict) else {}
-
-    def _client(self) -> httpx.AsyncClient:
-        trust = ssl.create_default_context(cafile=str(self.authorities)) if self.authorities else True
-        return httpx.AsyncClient(
-            base_url=self.url,
-            verify=trust,
-            headers={"Accept-Encoding": "identity", "Accept": "application/json"},
-            timeout=_REQUEST_SECONDS,
-            follow_redirects=False,
-            trust_env=False,
-        )
+                pass
+            await asyncio.sleep(self.poll)
 
 
 def is_rolled_out(deployment: Mapping[str, Any], generation: int) -> bool:
@@ -160,7 +130,7 @@ def _number(value: Mapping[str, Any], part: str, key: str, default: int = 0) -> 
     return found if type(found) is int else default
 
 
-def _refusal(status: int) -> OuroscopeError:
+def _error(status: int) -> OuroscopeError:
     if status in (401, 403):
         return PreconditionFailed(
             f"the service account of the generator may not change the deployment (HTTP {status}); give it a Role with "
@@ -168,6 +138,4 @@ def _refusal(status: int) -> OuroscopeError:
         )
     if status == 404:
         return PreconditionFailed("there is no such deployment; check namespace and deployment of reload.kubernetes")
-    if status in (408, 409, 425, 429) or status >= 500:
-        return Unavailable(f"the API server answers HTTP {status}")
     return PreconditionFailed(f"the API server refuses the change of the deployment (HTTP {status})")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ouroscope.errors import Cancelled, OuroscopeError, PreconditionFailed, Unavailable
+from ouroscope.kubernetes import ApiServer as ServerAt
 from services.generator.declared import KubernetesReload
 from services.generator.handover.cluster import Cluster
 from tests.servers.changing import ApiServer
@@ -38,7 +39,7 @@ def cluster(api: ApiServer, tmp_path: Path) -> Iterator[Cluster]:
     token = tmp_path / "token"
     token.write_text("of the pod\n")
     with running(api.app) as url:
-        yield Cluster(url=url, token=token, authorities=None, poll=0.02)
+        yield Cluster(api=ServerAt(url=url, token=token, authorities=None), poll=0.02)
 
 
 def test_the_annotation_of_the_pods_is_changed_and_the_rollout_is_waited_for(cluster: Cluster, api: ApiServer) -> None:
@@ -70,7 +71,7 @@ def test_the_same_directory_again_is_no_new_rollout(cluster: Cluster, api: ApiSe
 
 def test_a_token_that_was_renewed_is_used(cluster: Cluster, api: ApiServer) -> None:
     api.token = "renewed"
-    cluster.token.write_text("renewed")
+    cluster.api.token.write_text("renewed")
     api.progress.append(status(5))
     cluster.roll_out(ASKED, DIRECTORY, 60, quiet)
 
@@ -132,8 +133,8 @@ def test_a_pod_finds_its_cluster_by_its_environment(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("of the pod")
     environ = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "6443"}
     found = Cluster.inside(environ, tmp_path)
-    assert (found.url, found.authorities) == ("https://10.0.0.1:6443", tmp_path / "ca.crt")
-    assert Cluster.inside({"KUBERNETES_SERVICE_HOST": "fd00::1"}, tmp_path).url == "https://[fd00::1]:443"
+    assert (found.api.url, found.api.authorities) == ("https://10.0.0.1:6443", tmp_path / "ca.crt")
+    assert Cluster.inside({"KUBERNETES_SERVICE_HOST": "fd00::1"}, tmp_path).api.url == "https://[fd00::1]:443"
 
 
 def test_outside_of_a_cluster_the_way_out_is_said(tmp_path: Path) -> None:
