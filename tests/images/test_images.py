@@ -119,8 +119,9 @@ def test_the_command_line_is_of_this_version(built: Images, tmp_path: Path) -> N
     assert re.search(re.escape(__version__), (tmp_path / "log").read_text())
 
 
-def test_two_builds_are_the_same_to_the_byte(built: Images) -> None:
-    first = built.digest("build-service", "opt/ouroscope")
+@pytest.mark.parametrize("stage", ["build-service", "build-model"])
+def test_two_builds_are_the_same_to_the_byte(built: Images, stage: str) -> None:
+    first = built.digest(stage, "opt/ouroscope")
     again = Images(built.folder, built.arguments, _built={"base", "build"})
-    again.build("build-service")
-    assert again.digest("build-service", "opt/ouroscope") == first
+    again.build(stage)
+    assert again.digest(stage, "opt/ouroscope") == first

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.chart import FULL, METRICS, PARTS, PORTS, cases, containers, objects, of_kind, pods, selects
+from tests.chart import FULL, METRICS, PARTS, PORTS, cases, containers, objects, of_kind, pods, render, selects
 
 CASES = sorted(cases())
 
@@ -115,6 +116,25 @@ def test_one_coordinator_and_workers_that_come_and_go(case: str) -> None:
     for name, budget in budgets.items():
         assert budget["spec"]["maxUnavailable"] == 1
         assert selects(budget["spec"]["selector"], pods(case)[name]["metadata"]["labels"])
+
+
+def test_every_part_is_put_where_its_values_say() -> None:
+    where: dict[str, Any] = {
+        part: {
+            "nodeSelector": {"pool": part},
+            "tolerations": [{"key": part, "operator": "Exists", "effect": "NoSchedule"}],
+            "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+            "priorityClassName": f"{part}-first",
+            "runtimeClassName": f"{part}-runtime",
+        }
+        for part in PARTS
+    }
+    texts = (text for name, text in render(where).items() if name in ("coordinator.yaml", "workers.yaml"))
+    rendered = [one for text in texts for one in yaml.safe_load_all(text) if one]
+    made = {one["metadata"]["name"]: one for one in rendered if one["kind"] in ("StatefulSet", "Deployment")}
+    for part, values in where.items():
+        spec = made[f"{FULL}-{part}"]["spec"]["template"]["spec"]
+        assert {name: spec[name] for name in values} == values
 
 
 def test_gpus_are_limits_and_memory_is_shared() -> None:
