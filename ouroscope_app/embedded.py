@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from types import MappingProxyType
 
-from ouroscope.client import CoordinatorClient
+from ouroscope.client import CoordinatorClient, Patience
 from ouroscope.executor import processors
 from ouroscope.rpc.channel import open_channel
 from ouroscope.security.connection import PLAIN
@@ -125,6 +125,7 @@ async def coordinator_client(address: str) -> AsyncIterator[CoordinatorClient]:
     """Connect to a coordinator of this machine and close the channel afterwards."""
     channel = open_channel(address, PLAIN)
     try:
-        yield CoordinatorClient(channel)
+        # On this machine nobody begins it elsewhere: whoever watches hears soon that it has ended.
+        yield CoordinatorClient(channel, Patience(back=10.0))
     finally:
         await channel.close()

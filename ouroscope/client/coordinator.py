@@ -47,18 +47,21 @@ class CoordinatorClient:
         """Yield what happens in a run until it ends.
 
         Goes on when the coordinator restarts; some events may then come twice, and those of the gap are lost.
+
+        Raises:
+            Unavailable: it has never answered, or is away for longer than `Patience.back`.
         """
-        pause = FIRST_PAUSE
+        pause, patience = FIRST_PAUSE, self._patience.reach
         loop = asyncio.get_running_loop()
         lost_at = loop.time()
         while True:
             try:
                 async for message in stream(self._stub.WatchRun, coordinator_pb2.WatchRunRequest(name=name)):
-                    pause, lost_at = FIRST_PAUSE, loop.time()
+                    pause, patience, lost_at = FIRST_PAUSE, self._patience.back, loop.time()
                     yield from_proto(RunEvent, message)
                 return
             except Unavailable:
-                if loop.time() - lost_at > self._patience.reach:
+                if loop.time() - lost_at > patience:
                     raise
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)

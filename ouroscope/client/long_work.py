@@ -50,6 +50,8 @@ class Patience:
     """For a call that answers at once."""
     reach: float = 10.0
     """For a service that has not answered even once."""
+    back: float = 120.0
+    """For a coordinator that is watched and has gone: as long as a pod takes to begin elsewhere."""
     stream: float = 3600.0
     """For a call that sends or receives many messages."""
     work: float = 24 * 3600.0

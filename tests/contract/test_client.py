@@ -544,12 +544,20 @@ async def runs(connect) -> AsyncIterator[CoordinatorClient]:
         return ("ouroscope.v1.CoordinatorService",)
 
     running = await serve(add, "127.0.0.1:0")
-    yield CoordinatorClient(connect(running.address))
+    yield CoordinatorClient(connect(running.address), Patience(reach=0.0, back=60.0))
     await running.stop(grace=0.0)
 
 
 async def test_watching_a_run_survives_a_restart_of_the_coordinator(runs):
     assert [event.run_done async for event in runs.watch_run("runs/a")] == [0.25, 0.5, 1.0]
+
+
+async def test_a_coordinator_that_does_not_come_back_is_told_after_a_while(runs):
+    runs._patience = Patience(reach=60.0, back=0.0)
+    events = runs.watch_run("runs/a")
+    assert (await anext(events)).run_done == 0.25
+    with pytest.raises(errors.Unavailable):
+        await anext(events)
 
 
 async def test_arms_are_records(runs):

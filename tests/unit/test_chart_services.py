@@ -18,6 +18,7 @@ import yaml
 
 from ouroscope import __version__
 from ouroscope.addresses import split_address
+from ouroscope.client import CoordinatorClient, open_channel
 from ouroscope.rpc.server import serve
 from ouroscope.security.connection import PREFIX as CLIENT
 from ouroscope.security.connection import Connection
@@ -234,7 +235,7 @@ async def test_what_helm_test_runs_gets_an_answer_of_a_real_analyzer(tmp_path: P
     assert 'python -c "$SMOKE"' in container["command"][-1]
 
 
-async def test_the_run_of_helm_test_goes_to_its_end_and_a_second_test_finds_it(tmp_path: Path) -> None:
+async def test_the_run_of_helm_test_goes_to_its_end_and_a_second_test_makes_its_own(tmp_path: Path) -> None:
     (container,) = pods("defaults")["test"]["spec"]["containers"]
     assert '-c "$LOOP" ouro-ouroscope-coordinator:50054 helm-test-1' in container["command"][-1]
     # The embedded text is every docstring of Python, which takes a while to read; a file does here.
@@ -247,12 +248,15 @@ async def test_the_run_of_helm_test_goes_to_its_end_and_a_second_test_finds_it(t
     store, team = ArtifactStore(str(tmp_path / "store")), Team(tmp_path / "workers")
     server = await start_coordinator(tmp_path, store, workers=team.workers)
     try:
-        for told in (b"", b"it was asked for before"):
+        for _ in range(2):
             command = [sys.executable, "-c", program, server.address, "helm-test-1"]
             process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
             lines, _ = await process.communicate()
             assert (process.returncode, lines.splitlines()[-1]) == (0, b"SUCCEEDED: 4 of 4 generations")
-            assert told in lines
+        async with open_channel(server.address) as channel:
+            names = {run.name async for run in CoordinatorClient(channel).list_runs()}
+        assert len(names) == 2
+        assert all(name.startswith("runs/helm-test-1-") for name in names)
     finally:
         await server.stop(0)
 

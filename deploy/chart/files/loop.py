@@ -1,14 +1,15 @@
-"""Let two models learn for one generation, one from its own text: `python loop.py HOST:PORT RUN`.
+"""Let two models learn for one generation, one from its own text: `python loop.py HOST:PORT NAME`.
 
-What `helm test` runs, with the embedded model on the embedded text. The run stays under its name: who asks again for
-the same one hears how it went.
+What `helm test` runs, with the embedded model on the embedded text. The run stays, under the name with the time behind:
+a release that was removed and installed again on the same volumes begins to count its revisions anew.
 """
 
 import asyncio
 import sys
+import time
 
 from ouroscope.client import CoordinatorClient, open_channel
-from ouroscope.errors import AlreadyExists, OuroscopeError
+from ouroscope.errors import OuroscopeError
 from ouroscope.records.runs import ArmSpec, EvaluationSpec, Run, RunSpec, RunState
 from ouroscope.records.training import Recipe
 
@@ -24,14 +25,10 @@ SPEC = RunSpec(
 
 
 async def carried_out(address: str, run_id: str) -> Run:
-    """Start the run, unless it was started before, and return it when it has ended."""
+    """Start the run and return it when it has ended."""
     async with open_channel(address) as channel:
         client = CoordinatorClient(channel)
-        try:
-            await client.create_run(SPEC, run_id)
-        except AlreadyExists:
-            sys.stdout.write("it was asked for before\n")
-        name = f"runs/{run_id}"
+        name = (await client.create_run(SPEC, f"{run_id}-{time.time():.0f}")).name
         stage = None
         async for event in client.watch_run(name):
             if (event.arm, event.generation, event.stage) != stage:
