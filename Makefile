@@ -10,7 +10,7 @@ SPEC ?= experiments/quickstart.yaml
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n > 3 ? 4 : n + 1 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test suite kills images-test check proto serve client bench lint types contracts docs clean
+.PHONY: help install run test suite proofs broken kills images-test check proto serve client bench lint types contracts docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,11 +36,18 @@ serve: $(VENV)/.installed ## Start the four services on this machine and keep th
 	$(BIN)/ouroscope serve all
 
 # Types are looked at beside the tests: alone they would leave all processors but one without work.
-test: $(VENV)/.installed-dev lint ## Check the code and run every test
+test: $(VENV)/.installed-dev lint ## Check the code and run the tests, all but the long proofs
 	+@$(MAKE) --no-print-directory --jobs 3 types contracts suite
 
 suite: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# Side by side: both wait much.
+proofs: $(VENV)/.installed-dev ## Break things on purpose: kills, clocks that jump, certificates that expire (minutes)
+	+@$(MAKE) --no-print-directory --jobs 2 kills broken
+
+broken: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m proof -n 2 --dist loadfile --no-loadscope-reorder
 
 kills: $(VENV)/.installed-dev ## Kill services at random moments of ten small runs and compare what they leave (minutes)
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(BIN)/python -m benchmarks.kills --cases 10 --result "$$folder/kills.json"

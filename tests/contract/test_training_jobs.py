@@ -433,7 +433,7 @@ async def test_killed_preempted_and_with_another_trainer_a_job_ends_with_the_mod
 
 
 @pytest.mark.e2e
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("store", ["s3"], indirect=True)
 def test_a_training_on_s3_that_was_killed_goes_on_from_its_checkpoint(
