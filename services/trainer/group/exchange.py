@@ -9,18 +9,18 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from ouroscope.canonical import canonical_json, from_plain
-from ouroscope.errors import FieldProblem, Internal, InvalidRequest, OuroscopeError
+from ouroscope.errors import OuroscopeError
 from ouroscope.records.progress import Progress
 from ouroscope.records.training import FineTune, LossPoint
 from ouroscope.store.files import storage_errors
 from services.trainer.course import Course
 from services.trainer.environment import Environment
+from services.trainer.told import error_of, told_of
 
 TASK = "task.json"
 STOP = "stop"
@@ -29,7 +29,6 @@ _PROGRESS = "progress.jsonl"
 _COURSE = "course.json"
 _WEIGHTS = "weights.safetensors"
 _ERROR = "error-"
-_KINDS = {kind.reason: kind for kind in OuroscopeError.__subclasses__()}
 _TOLD_BY_OTHERS = frozenset({"UNAVAILABLE", "CANCELLED"})
 """What processes say that stop since another one did."""
 
@@ -121,14 +120,12 @@ def result(folder: Path) -> tuple[Course, dict[str, torch.Tensor]] | None:
 
 def tell_error(folder: Path, rank: int, error: OuroscopeError) -> None:
     """Leave the reason for which a process of the group stopped."""
-    problems = [[problem.field, problem.description] for problem in getattr(error, "problems", ())]
-    told = {"reason": error.reason, "message": error.message, "metadata": error.metadata, "problems": problems}
-    put(folder, f"{_ERROR}{rank:05d}", canonical_json(told).encode("ascii"))
+    put(folder, f"{_ERROR}{rank:05d}", canonical_json(told_of(error)).encode("ascii"))
 
 
 def told_error(folder: Path) -> OuroscopeError | None:
     """Return the error that the group stopped for; of several the one that the others are no consequence of."""
-    errors = [_error(json.loads(path.read_bytes())) for path in sorted(folder.glob(f"{_ERROR}*"))]
+    errors = [error_of(json.loads(path.read_bytes())) for path in sorted(folder.glob(f"{_ERROR}*"))]
     return min(errors, key=lambda error: error.reason in _TOLD_BY_OTHERS, default=None)
 
 
@@ -136,12 +133,3 @@ def forget_attempt(folder: Path) -> None:
     """Make room for another attempt: its progress must not stand behind half a line of a process that was killed."""
     for path in (*folder.glob(f"{_ERROR}*"), folder / _PROGRESS):
         path.unlink(missing_ok=True)
-
-
-def _error(told: Mapping[str, Any]) -> OuroscopeError:
-    error = _KINDS.get(told["reason"], Internal)(told["message"])
-    # Not by keyword: a key may have the name of a parameter.
-    error.metadata = dict(told["metadata"])
-    if isinstance(error, InvalidRequest):
-        error.problems = tuple(FieldProblem(field, description) for field, description in told["problems"])
-    return error

@@ -8,13 +8,14 @@ The answer itself is in the store, which outlives every log.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ouroscope.canonical import canonical_json, from_plain
-from ouroscope.errors import FieldProblem, Internal, InvalidRequest, OuroscopeError
+from ouroscope.errors import InvalidRequest, OuroscopeError
 from ouroscope.records.progress import Progress
+from services.trainer.told import error_of, told_of
 
 MARK = "ouroscope.task "
 MAX_LINE = 65_536
@@ -24,7 +25,6 @@ _MAX_TEXT = 300
 _MAX_NAME = 100
 _MOST = 8
 """Problems, and pairs of metadata."""
-_KINDS = {kind.reason: kind for kind in OuroscopeError.__subclasses__()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +49,10 @@ def published_line(model: str) -> str:
 
 def error_line(error: OuroscopeError) -> str:
     """Return the line of work that ended without a model; what would be too long is cut."""
-    found = getattr(error, "problems", ())[:_MOST]
-    problems = [[_cut(each.field, _MAX_NAME), _cut(each.description, _MAX_TEXT)] for each in found]
-    pairs = list(error.metadata.items())[:_MOST]
-    metadata = {_cut(key, _MAX_NAME): _cut(value, _MAX_TEXT) for key, value in pairs}
-    message = _cut(error.message, _MAX_MESSAGE)
-    told = {"reason": error.reason, "message": message, "metadata": metadata, "problems": problems}
-    return _line("error", told)
+    told = told_of(error)
+    message, problems = _cut(told["message"], _MAX_MESSAGE), [_cut_pair(*pair) for pair in told["problems"][:_MOST]]
+    metadata = dict(_cut_pair(*pair) for pair in list(told["metadata"].items())[:_MOST])
+    return _line("error", {**told, "message": message, "metadata": metadata, "problems": problems})
 
 
 def told_in(log: str) -> Told:
@@ -68,7 +65,7 @@ def told_in(log: str) -> Told:
         if kind == "progress":
             progress, error, published = _read_progress(value) or progress, None, ""
         elif kind == "error":
-            error, published = _read_error(value), ""
+            error, published = error_of(value), ""
         elif kind == "published" and isinstance(value, str):
             error, published = None, value
     return Told(progress=progress, error=error, published=published)
@@ -96,16 +93,8 @@ def _read_progress(value: Any) -> Progress | None:
         return None
 
 
-def _read_error(value: Any) -> OuroscopeError:
-    told: Mapping[str, Any] = value if isinstance(value, dict) else {}
-    error = _KINDS.get(str(told.get("reason")), Internal)(str(told.get("message", "the task told no reason")))
-    metadata = told.get("metadata")
-    # Not by keyword: a key may have the name of a parameter.
-    error.metadata = {str(key): str(text) for key, text in metadata.items()} if isinstance(metadata, dict) else {}
-    if isinstance(error, InvalidRequest):
-        pairs = [pair for pair in told.get("problems", ()) if isinstance(pair, list) and len(pair) == 2]
-        error.problems = tuple(FieldProblem(str(field), str(description)) for field, description in pairs)
-    return error
+def _cut_pair(name: str, text: str) -> tuple[str, str]:
+    return _cut(name, _MAX_NAME), _cut(text, _MAX_TEXT)
 
 
 def _cut(text: str, most: int) -> str:
